@@ -1,0 +1,54 @@
+"""Package metadata; settings of ruff and pytest are in pyproject.toml."""
+
+import pathlib
+
+from setuptools import find_packages, setup
+
+HERE = pathlib.Path(__file__).parent
+TORCH = ["torch==2.13.0; python_version < '3.12'", "peft>=0.21; python_version < '3.12'"]
+
+setup(
+    name="pefomed_jax",
+    version="0.1.0",
+    description="Parameter-efficient fine-tuning of multimodal language models on medical images, in JAX/Flax",
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.11",
+    packages=find_packages(include=["pefomed_jax", "pefomed_jax.*"]),
+    package_data={"pefomed_jax": ["assets/**/*"]},
+    install_requires=[
+        "absl-py>=2.1",
+        "array_record>=0.5.1",
+        "flax>=0.12.8",
+        "grain>=0.2.18",
+        "jax>=0.10,<0.13",
+        "jaxtyping>=0.3",
+        "matplotlib>=3.8",
+        "ml_collections>=1.0",
+        "nltk>=3.9",
+        "numpy>=1.26",
+        "optax>=0.2.8",
+        "orbax-checkpoint>=0.12.8",
+        "pillow>=10",
+        "safetensors>=0.4",
+        "sentencepiece>=0.2",
+        "tensorboardX>=2.6",
+        "tensorflow-datasets>=4.9.9",
+        "transformers>=5,<6",
+    ],
+    extras_require={
+        "test": ["beartype>=0.20", "pytest>=8", "ruff>=0.8", "tensorboard>=2.18", *TORCH],
+        "convert": ["torch>=2.6"],
+        "cuda13": ["jax[cuda13]"],
+        "tpu": ["jax[tpu]"],
+    },
+    classifiers=[
+        "Development Status :: 3 - Alpha",
+        "Intended Audience :: Science/Research",
+        "License :: OSI Approved :: Apache Software License",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Topic :: Scientific/Engineering :: Medical Science Apps.",
+    ],
+)
