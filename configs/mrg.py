@@ -1,0 +1,12 @@
+"""Stage 2: radiology report generation.
+
+python launch/train.py --config=configs/mrg.py                # tiny: embedded data and base
+python launch/train.py --config=configs/mrg.py:7b --dry_run   # the paper's recipe
+"""
+
+from pefomed_jax import config
+
+
+def get_config(arg=None):
+    """arg: "preset,data=SOURCE"; any field can be set as --config.field=value."""
+    return config.make("mrg", arg)
