@@ -6,6 +6,8 @@ command line as `--config.train.steps=100`. `validate` is in `pefomed_jax/valida
 
 from ml_collections import ConfigDict
 
+from pefomed_jax.errors import UserError, nearest
+
 TASKS = ("caption", "vqa", "mrg")
 PRESETS = ("tiny", "small", "7b")
 
@@ -42,9 +44,10 @@ def _parse(arg: str | None) -> tuple[str, dict[str, str]]:
         else:
             options[key] = value
     if preset not in PRESETS:
-        raise ValueError(f"preset '{preset}' is not one of {', '.join(PRESETS)}")
+        near = nearest(preset, PRESETS)
+        raise UserError(f"preset '{preset}' is not one of {', '.join(PRESETS)}{near}")
     if unknown := set(options) - {"data"}:
-        raise ValueError(f"config argument '{sorted(unknown)[0]}' is unknown; use preset or data=")
+        raise UserError(f"config argument '{sorted(unknown)[0]}' is unknown; use preset= or data=")
     return preset, options
 
 

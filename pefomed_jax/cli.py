@@ -1,0 +1,122 @@
+"""Command lines of `launch/`: one-line errors that name the nearest right flag or config key.
+
+Exit codes: 0 done, 1 something to put right, 2 a wrong command line, 75 interrupted and saved
+(the same command goes on).
+"""
+
+import itertools
+import pathlib
+import runpy
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from typing import NoReturn
+
+from absl import app, flags
+from ml_collections import ConfigDict
+
+from pefomed_jax import config as config_lib
+from pefomed_jax.errors import UserError, nearest
+
+INTERRUPTED = 75
+
+
+def run(main: Callable[[], int | None]) -> NoReturn:
+    """Parses the flags, calls `main()` and exits with its code; a ValueError becomes one line."""
+
+    def guarded(_: Sequence[str]) -> NoReturn:
+        try:
+            code = main()
+        except ValueError as error:
+            if not is_users(error):
+                raise
+            fail(str(error), code=1)
+        sys.exit(code or 0)
+
+    app.run(guarded, flags_parser=parse)
+
+
+def is_users(error: ValueError) -> bool:
+    """True for an error the user can put right: one line, raised in this package on purpose.
+
+    A ValueError out of a library keeps its traceback: it is a fault of ours, not of the input.
+    """
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    own = pathlib.Path(frame.f_code.co_filename).is_relative_to(pathlib.Path(__file__).parent)
+    return isinstance(error, UserError) or (own and "\n" not in str(error).strip())
+
+
+def fail(message: str, code: int) -> NoReturn:
+    """Prints `error: message` and exits."""
+    print(f"error: {message}", file=sys.stderr, flush=True)
+    sys.exit(code)
+
+
+def parse(argv: Sequence[str]) -> list[str]:
+    """The flags parser of `absl.app.run`; a wrong flag or key exits with 2 and one line."""
+    if {"--help", "-h", "-help", "--helpfull", "--helpshort"} & set(argv[1:]):
+        print(help_text(sys.modules["__main__"].__doc__ or ""))
+        sys.exit(0)
+    try:
+        check_names(argv)
+        rest = flags.FLAGS(argv)
+    except (flags.Error, ValueError) as error:
+        fail(" ".join(str(error).split()), code=2)
+    if len(rest) > 1:
+        fail(f"'{rest[1]}' is not a flag; fields are set as --config.field=value", code=2)
+    return rest
+
+
+def check_names(argv: Sequence[str]) -> None:
+    """Raises UserError for an unknown flag or config key, or a config file that cannot be read."""
+    config = _load(argv)
+    fields = _fields(config) if config is not None else {}
+    flag_names = [name for name in flags.FLAGS if len(name) > 1 and not name.startswith("help")]
+    for name in (a.lstrip("-").split("=")[0] for a in argv[1:] if a.startswith("--")):
+        if not name.startswith("config."):
+            if name not in flag_names and name.removeprefix("no") not in flag_names:
+                raise UserError(f"flag --{name} is unknown{nearest(name, flag_names)}; see --help")
+            continue
+        key = name.removeprefix("config.")
+        if config is None:
+            raise UserError(f"--{name} needs a config: add --config=configs/mrg.py")
+        if inside := [field for field in fields if field.startswith(key + ".")]:
+            raise UserError(f"--{name} is a group; set one of its fields: {', '.join(inside)}")
+        if key not in fields:
+            raise UserError(f"config key '{key}' is unknown{nearest(key, fields)}; see --help")
+
+
+def _load(argv: Sequence[str]) -> ConfigDict | None:
+    """The config as its file makes it, without overrides; None when there is no --config."""
+    values = [a.split("=", 1)[1] for a in argv[1:] if a.startswith(("--config=", "-config="))]
+    values += [b for a, b in itertools.pairwise(argv[1:]) if a in ("--config", "-config")]
+    if not values:
+        return None
+    path, _, arg = values[-1].partition(":")
+    if not pathlib.Path(path).is_file():
+        raise UserError(f"--config: there is no file '{path}'; try --config=configs/mrg.py")
+    try:
+        return runpy.run_path(path)["get_config"](arg or None)
+    except KeyError:
+        raise UserError(f"--config: '{path}' defines no get_config(arg)") from None
+    except Exception as error:
+        raise UserError(f"--config={values[-1]}: {error}") from error
+
+
+def _fields(config: ConfigDict, prefix: str = "") -> dict[str, object]:
+    out: dict[str, object] = {}
+    for key, value in config.items():
+        if isinstance(value, ConfigDict):
+            out |= _fields(value, f"{prefix}{key}.")
+        else:
+            out[prefix + key] = value
+    return out
+
+
+def help_text(doc: str) -> str:
+    """The program's own words, then every field of the config with its default at `tiny`."""
+    fields = _fields(config_lib.make("mrg"))
+    width = max(map(len, fields))
+    lines = [f"  --config.{name:<{width}}  {value!r}" for name, value in fields.items()]
+    title = "Fields of the config (values of configs/mrg.py; comments in pefomed_jax/config.py):"
+    return "\n".join([doc.strip(), "", title, *lines])
