@@ -1,0 +1,24 @@
+"""Names of leaves: 'a/b/c' paths, and which of them carry a leading layer axis."""
+
+import re
+from typing import Any
+
+import jax
+
+# Containers whose children are layers; in stacked form no layer number follows (models/stack.py).
+_STACKED = re.compile(r"(^|/)(layers|blocks)/(?!\d+(/|$))")
+
+
+def name(key_path: tuple[Any, ...]) -> str:
+    """'trainable/llm/head/kernel' for a key path of `jax.tree_util.tree_map_with_path`."""
+    return jax.tree_util.keystr(key_path, simple=True, separator="/")
+
+
+def is_stacked(path: str) -> bool:
+    """Whether the leaf at this path has a leading layer axis."""
+    return _STACKED.search(path) is not None
+
+
+def collapse(path: str) -> str:
+    """The path with layer numbers replaced by '*': one name for the same leaf of every layer."""
+    return "/".join("*" if part.isdigit() else part for part in path.split("/"))

@@ -1,0 +1,202 @@
+"""Checkpoints of what trains: small files that name the frozen base they belong to.
+
+A thin layer over Orbax. Each step holds `state` (trainable tree, optimizer, step, random key) and
+`meta` (JSON: base fingerprint, trainable shapes, score, the caller's extra). Saving is asynchronous;
+a step appears under its number only when it is complete, so a killed run finds the one before.
+"""
+
+import hashlib
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import orbax.checkpoint as ocp
+from flax.traverse_util import flatten_dict
+from jaxtyping import Array, UInt32
+
+from pefomed_jax.errors import UserError
+from pefomed_jax.parallel import paths
+from pefomed_jax.training.state import TrainState
+
+
+def fingerprint(frozen: Any) -> str:
+    """64 hex digits over paths, shapes, dtypes and contents.
+
+    Contents enter through position-weighted sums modulo 2³², computed where the shards are; integer
+    sums do not depend on their order, so every mesh gives the same digits.
+    """
+    leaves = jax.tree_util.tree_leaves_with_path(frozen)
+    sums = jax.device_get([_digest(leaf) for _, leaf in leaves])
+    lines = [
+        f"{paths.name(path)} {leaf.dtype} {tuple(leaf.shape)} {digest[0]} {digest[1]}"
+        for (path, leaf), digest in zip(leaves, sums, strict=True)
+    ]
+    return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()
+
+
+@jax.jit
+def _digest(leaf: Array) -> UInt32[Array, "2"]:
+    bits = _bits(leaf)
+    index = jnp.zeros((), jnp.uint32)
+    for axis in range(bits.ndim):
+        # Built axis by axis: flattening a sharded leaf would gather it.
+        here = jax.lax.broadcasted_iota(jnp.uint32, bits.shape, axis)
+        index = index * jnp.uint32(bits.shape[axis]) + here
+    return jnp.stack(
+        [
+            jnp.sum(bits * (_mix(index * jnp.uint32(2) + jnp.uint32(salt)) | 1), dtype=jnp.uint32)
+            for salt in (0, 1)
+        ]
+    )
+
+
+def _bits(leaf: Array) -> UInt32[Array, "..."]:
+    if not jnp.issubdtype(leaf.dtype, jnp.floating):
+        return leaf.astype(jnp.uint32)
+    if leaf.dtype.itemsize == 8:  # a last axis of two words
+        return jax.lax.bitcast_convert_type(leaf, jnp.uint32)
+    word = {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32}[leaf.dtype.itemsize]
+    return jax.lax.bitcast_convert_type(leaf, word).astype(jnp.uint32)
+
+
+def _mix(x: UInt32[Array, "..."]) -> UInt32[Array, "..."]:
+    """The finaliser of MurmurHash3: neighbouring positions get unrelated weights."""
+    x = (x ^ (x >> 16)) * jnp.uint32(0x85EBCA6B)
+    x = (x ^ (x >> 13)) * jnp.uint32(0xC2B2AE35)
+    return x ^ (x >> 16)
+
+
+class Checkpoints:
+    """The checkpoints in one folder: the last one and the best one by score are kept.
+
+    `trainable` (arrays or shapes) and `base` (the fingerprint) say what a checkpoint must match.
+    """
+
+    def __init__(self, folder: Path, trainable: Any, base: str):
+        self.folder = Path(folder).absolute()
+        self._want = {"base": base, "trainable": _shapes(trainable)}
+        self._scores: dict[int, float] = {}
+        options = ocp.CheckpointManagerOptions(
+            preservation_policy=_LastAndBest(self), create=True, cleanup_tmp_directories=True
+        )
+        self._manager = ocp.CheckpointManager(
+            self.folder, options=options, item_names=("state", "meta")
+        )
+        self._scores = {
+            step: meta["score"]
+            for step in self._manager.all_steps()
+            if (meta := self._meta(step)) and meta["score"] is not None
+        }
+
+    @property
+    def latest(self) -> int | None:
+        """The last complete step."""
+        return self._manager.latest_step()
+
+    @property
+    def best(self) -> int | None:
+        """The step with the highest score, the later of equal ones; None without any score."""
+        return max(self._scores, key=lambda step: (self._scores[step], step), default=None)
+
+    def score(self, step: int) -> float | None:
+        """The score that the step was saved with."""
+        return self._scores.get(step)
+
+    def save(
+        self,
+        step: int,
+        state: TrainState,
+        score: float | None = None,
+        extra: dict[str, Any] | None = None,
+    ) -> None:
+        """Starts saving; returns once the state is copied, so that it may be donated.
+
+        `score`: higher is better (NaN counts as none). `extra` is any JSON the caller wants back.
+        """
+        if score is not None and math.isnan(score):
+            score = None
+        if score is not None:
+            self._scores[step] = float(score)
+        meta = {**self._want, "score": score, "extra": extra or {}}
+        args = ocp.args.Composite(state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(meta))
+        self._manager.save(step, args=args)
+        self._scores = {s: v for s, v in self._scores.items() if s in self._manager.all_steps()}
+
+    def restore(
+        self, abstract: TrainState, step: int | None = None
+    ) -> tuple[TrainState, dict[str, Any]]:
+        """(state, extra) of a step (default: the last), placed as `abstract` says.
+
+        `abstract` holds ShapeDtypeStructs with shardings (`state.abstract`); they may be of another
+        mesh than the one that saved. Raises UserError when the checkpoint belongs to another base,
+        rank or trainable set.
+        """
+        step = self.latest if step is None else step
+        if step is None or step not in self._manager.all_steps():
+            raise UserError(f"{self.folder}: no checkpoint {step or ''}".rstrip())
+        meta = self._meta(step)
+        if meta is None:
+            raise UserError(f"{self.folder / str(step)}: unreadable; delete this folder")
+        _check(f"{self.folder / str(step)}", meta, self._want)
+        args = ocp.args.Composite(state=ocp.args.StandardRestore(abstract))
+        return self._manager.restore(step, args=args)["state"], meta["extra"]
+
+    def wait(self) -> None:
+        """Returns when the save under way is complete; raises what went wrong in it."""
+        self._manager.wait_until_finished()
+
+    def close(self) -> None:
+        """Waits, then releases the threads."""
+        self._manager.close()
+
+    def _meta(self, step: int) -> dict[str, Any] | None:
+        """None for a step that a killed run was deleting."""
+        try:
+            args = ocp.args.Composite(meta=ocp.args.JsonRestore())
+            return self._manager.restore(step, args=args)["meta"]
+        except (FileNotFoundError, KeyError, json.JSONDecodeError):
+            return None
+
+
+class _LastAndBest:
+    """Orbax's protocol for what to keep; its own policy would write scores into a file apart."""
+
+    def __init__(self, owner: Checkpoints):
+        self._owner = owner
+
+    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
+        keep = {checkpoints[-1].step, self._owner.best} if checkpoints else set()
+        return [checkpoint.step in keep for checkpoint in checkpoints]
+
+
+def _shapes(trainable: Any) -> dict[str, list[int]]:
+    return {path: list(leaf.shape) for path, leaf in flatten_dict(trainable, sep="/").items()}
+
+
+def _check(where: str, meta: dict[str, Any], want: dict[str, Any]) -> None:
+    """Raises UserError where the checkpoint is not of this run's base and trainable set."""
+    have_shapes, want_shapes = meta["trainable"], want["trainable"]
+    if odd := sorted(have_shapes.keys() ^ want_shapes.keys()):
+        side = "trains" if odd[0] in have_shapes else "does not train"
+        raise UserError(
+            f"{where} {side} '{odd[0]}', this run does the opposite ({len(odd)} such parameters); "
+            f"set config.trainable and config.lora.targets as they were, or another --workdir"
+        )
+    for path, shape in want_shapes.items():
+        if have_shapes[path] == shape:
+            continue
+        if path.endswith("/lora_a"):
+            raise UserError(
+                f"{where} has LoRA rank {have_shapes[path][-1]}, config.lora.rank is {shape[-1]}; "
+                f"set it as it was, or another --workdir"
+            )
+        raise UserError(f"{where} has '{path}' of shape {have_shapes[path]}, this run {shape}")
+    if meta["base"] != want["base"]:
+        raise UserError(
+            f"{where} was trained on another base ({meta['base'][:12]}, here "
+            f"{want['base'][:12]}); give the same weights, or another --workdir"
+        )
