@@ -1,0 +1,260 @@
+"""The decoder: LLaMA (Touvron et al., 2023) with grouped queries and an optional key/value cache.
+
+Letters: B rows, T tokens, S slots, D width, N heads, K key/value heads, H head size, V vocabulary.
+"""
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from pefomed_jax.models import cache as kv
+from pefomed_jax.models.attention import attend
+from pefomed_jax.models.layers import (
+    Compute,
+    Embedding,
+    Linear,
+    RMSNorm,
+    shard_rows,
+    split_heads,
+    wide,
+)
+from pefomed_jax.models.stack import Tree, apply_layers, init_layers
+
+
+@dataclasses.dataclass(frozen=True)
+class LlamaConfig:
+    """Sizes and constants of the decoder."""
+
+    vocab_size: int
+    width: int
+    depth: int
+    heads: int
+    kv_heads: int
+    mlp_dim: int
+    norm_eps: float
+    rope_theta: float
+    tie_embeddings: bool
+
+    @property
+    def head_size(self) -> int:
+        return self.width // self.heads
+
+
+class Place(NamedTuple):
+    """Where queries and keys stand; the same for all layers."""
+
+    cos: Any  # [B, T, 1, H/2]
+    sin: Any
+    positions: Any  # int32 [B, T], of the queries
+    branch: Any
+    k_positions: Any  # int32 [B, S], of the keys
+    k_branch: Any
+    index: Any  # slot of the first query in the cache; None without a cache
+
+
+def rotary(
+    positions: Int[Array, "B T"], head_size: int, theta: float, dtype: Any
+) -> tuple[Float[Array, "B T 1 half"], Float[Array, "B T 1 half"]]:
+    """cos and sin of position · theta^(-2i/H), i < H/2, in at least float32 (Su et al., 2021)."""
+    dtype = wide(dtype)
+    frequency = theta ** (-jnp.arange(0, head_size, 2, dtype=dtype) / head_size)
+    angle = positions[:, :, None, None].astype(dtype) * frequency
+    return jnp.cos(angle), jnp.sin(angle)
+
+
+def rotate(
+    x: Float[Array, "B T heads H"],
+    cos: Float[Array, "B T 1 half"],
+    sin: Float[Array, "B T 1 half"],
+) -> Float[Array, "B T heads H"]:
+    """Turns the pairs (i, i + H/2) of every head, as in the Hugging Face weights."""
+    a, b = jnp.split(x.astype(cos.dtype), 2, axis=-1)
+    return jnp.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1).astype(x.dtype)
+
+
+class Attention(nn.Module):
+    """Grouped-query attention; a fused `qkv_proj` is used where `fuse` has made one."""
+
+    config: LlamaConfig
+    compute: Compute
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "B T D"], place: Place, layer_cache: Any, deterministic: bool
+    ) -> tuple[Float[Array, "B T D"], Any]:
+        c, m = self.config, self.compute
+        q, k, v = self._project(x, deterministic)
+        q, k = rotate(q, place.cos, place.sin), rotate(k, place.cos, place.sin)
+        if layer_cache is not None:
+            layer_cache = kv.write(layer_cache, k, v, place.index)
+            k, v = (slots.astype(q.dtype) for slots in layer_cache)
+        where = (place.positions, place.k_positions, place.branch, place.k_branch)
+        y = attend(q, k, v, *where, m.implementation, m.causal and layer_cache is None)
+        y = y.reshape(*x.shape[:2], c.heads * c.head_size)
+        return m.linear(c.width, "o_proj")(y, deterministic), layer_cache
+
+    def _project(self, x: Array, deterministic: bool) -> tuple[Array, Array, Array]:
+        c, linear = self.config, self.compute.linear
+        n, k = c.heads * c.head_size, c.kv_heads * c.head_size
+        if self.has_variable("params", "qkv_proj"):
+            y = linear(n + 2 * k, "qkv_proj")(x, deterministic)
+            parts = jnp.split(y, (n, n + k), axis=-1)
+        else:
+            sizes = {"q_proj": n, "k_proj": k, "v_proj": k}
+            parts = [linear(size, name)(x, deterministic) for name, size in sizes.items()]
+        heads = (c.heads, c.kv_heads, c.kv_heads)
+        return tuple(split_heads(y, h) for y, h in zip(parts, heads, strict=True))
+
+
+class MLP(nn.Module):
+    """down(silu(gate x) · up x); a fused `gate_up_proj` is used where `fuse` has made one."""
+
+    config: LlamaConfig
+    compute: Compute
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "B T D"], deterministic: bool) -> Float[Array, "B T D"]:
+        c, linear = self.config, self.compute.linear
+        if self.has_variable("params", "gate_up_proj"):
+            y = linear(2 * c.mlp_dim, "gate_up_proj")(x, deterministic)
+            gate, up = jnp.split(y, 2, axis=-1)
+        else:
+            gate = linear(c.mlp_dim, "gate_proj")(x, deterministic)
+            up = linear(c.mlp_dim, "up_proj")(x, deterministic)
+        return linear(c.width, "down_proj")(jax.nn.silu(gate) * up, deterministic)
+
+
+class Block(nn.Module):
+    """x + attn(norm(x)), then x + mlp(norm(x))."""
+
+    config: LlamaConfig
+    compute: Compute
+
+    @nn.compact
+    def __call__(
+        self,
+        x: Float[Array, "B T D"],
+        place: Place,
+        layer_cache: Any = None,
+        deterministic: bool = True,
+    ) -> tuple[Float[Array, "B T D"], Any]:
+        eps, dtype = self.config.norm_eps, self.compute.param_dtype
+        y = RMSNorm(eps, dtype, name="attn_norm")(x)
+        attn = Attention(self.config, self.compute, name="attn")
+        y, layer_cache = attn(y, place, layer_cache, deterministic)
+        x = x + y
+        y = RMSNorm(eps, dtype, name="mlp_norm")(x)
+        return x + MLP(self.config, self.compute, name="mlp")(y, deterministic), layer_cache
+
+
+class Llama(nn.Module):
+    """Embeddings [B, T, D] → hidden states [B, T, D] after the final norm, and the cache."""
+
+    config: LlamaConfig
+    compute: Compute
+
+    def setup(self) -> None:
+        c, m = self.config, self.compute
+        self.embed = Embedding(c.vocab_size, c.width, m.dtype, m.param_dtype)
+        # get_variable: `param` would refuse layers that an adapter has given leaves of its own
+        self.layers = (
+            self.get_variable("params", "layers")
+            if self.has_variable("params", "layers")
+            else self.param("layers", self._init_layers)
+        )
+        self.norm = RMSNorm(c.norm_eps, m.param_dtype)
+        if not c.tie_embeddings:
+            self.head = Linear(
+                c.vocab_size, False, m.dtype, m.param_dtype, m.adapter, out_dtype=wide(m.dtype)
+            )
+
+    def _init_layers(self, key: Array) -> dict:
+        at = jnp.zeros((1, 2), jnp.int32)
+        x = jnp.zeros((1, 2, self.config.width), self.compute.dtype)
+        block = Block(self.config, self.compute, parent=None)
+        place = self._place(at, at, None)
+        return init_layers(
+            lambda k: block.init(k, x, place)["params"], self.config.depth, key, self.compute.scan
+        )
+
+    def _place(self, positions: Array, branch: Array, cache: kv.Cache | None) -> Place:
+        c = self.config
+        cos, sin = rotary(positions, c.head_size, c.rope_theta, self.compute.dtype)
+        keys = (
+            (positions, branch, None)
+            if cache is None
+            else (cache.positions, cache.branch, cache.index)
+        )
+        return Place(cos, sin, positions, branch, *keys)
+
+    def __call__(
+        self,
+        x: Float[Array, "B T D"],
+        positions: Int[Array, "B T"],
+        branch: Int[Array, "B T"],
+        cache: kv.Cache | None = None,
+        deterministic: bool = True,
+    ) -> tuple[Float[Array, "B T D"], kv.Cache | None]:
+        if cache is not None:
+            cache = cache.place(positions, branch)
+        place = self._place(positions, branch, cache)
+        random = not deterministic and self.has_rng("dropout")
+        key = self.make_rng("dropout") if random else None
+        block = Block(self.config, self.compute, parent=None)
+
+        def layer(params: Tree, x: Array, state: Any, i: int | Array) -> tuple[Array, Any]:
+            rngs = {} if key is None else {"dropout": jax.random.fold_in(key, i)}
+            return block.apply(
+                {"params": params}, shard_rows(x), place, state, deterministic, rngs=rngs
+            )
+
+        x = x.astype(self.compute.dtype)
+        state = None if cache is None else cache.layers
+        x, state = apply_layers(layer, self.layers, x, state, self.compute.remat)
+        if cache is not None:
+            cache = cache.advance(state, x.shape[1])
+        return self.norm(x), cache
+
+    def logits(
+        self, hidden: Float[Array, "*rows D"], deterministic: bool = True
+    ) -> Float[Array, "*rows V"]:
+        """Hidden states against the vocabulary, in at least float32."""
+        if self.config.tie_embeddings:
+            return self.embed.logits(hidden)
+        return self.head(hidden, deterministic)
+
+
+def fuse(params: Tree) -> dict[str, Any]:
+    """Joins q, k, v and gate, up of every decoder layer, for decoding: fewer and wider products.
+
+    Takes the whole tree of an MLLM, in either form, with adapters merged.
+
+    Raises:
+      ValueError: a projection still has adapter leaves.
+    """
+    layers = params["llm"]["layers"]
+    fused = (
+        _fuse_layer(layers) if "attn" in layers else {i: _fuse_layer(p) for i, p in layers.items()}
+    )
+    return {**params, "llm": {**params["llm"], "layers": fused}}
+
+
+def _fuse_layer(layer: Tree) -> dict[str, Any]:
+    attn = _join(layer["attn"], ("q_proj", "k_proj", "v_proj"), "qkv_proj")
+    mlp = _join(layer["mlp"], ("gate_proj", "up_proj"), "gate_up_proj")
+    return {**layer, "attn": attn, "mlp": mlp}
+
+
+def _join(tree: Tree, names: tuple[str, ...], new: str) -> dict[str, Any]:
+    for name in names:
+        if extra := set(tree[name]) - {"kernel"}:
+            raise ValueError(
+                f"{name} has {', '.join(sorted(extra))}: merge the adapters before fusing"
+            )
+    kernel = jnp.concatenate([tree[name]["kernel"] for name in names], axis=-1)
+    rest = {name: leaf for name, leaf in tree.items() if name not in names}
+    return {**rest, new: {"kernel": kernel}}
