@@ -23,7 +23,7 @@ QUIRKS = (
 
 
 def make(task: str, arg: str | None = None) -> ConfigDict:
-    """The config of a task; arg is "preset,key=value,..." with keys `data` (source) and `preset`."""
+    """The config of a task; arg is "preset,key=value,..." with keys `data` (source), `preset`."""
     preset, options = _parse(arg)
     config = _defaults(task, preset)
     PRESET[preset](config)
@@ -101,9 +101,8 @@ def _defaults(task: str, preset: str) -> ConfigDict:
                 "buckets": (),  # row lengths T; (): chosen from the data
                 "workers": 0,  # grain worker processes
                 "max_bad_fraction": 0.0,
-                "val_fraction": 0.1,  # of the training images, where a source has no validation split
+                "val_fraction": 0.1,  # of the training images, where there is no validation split
                 "instructions": "",  # a text file of one's own, one instruction a line
-                "augment": "none",
             },
             "train": {
                 "steps": 5000,

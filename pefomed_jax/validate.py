@@ -1,0 +1,218 @@
+"""What can be wrong before anything is read: `validate`; what a run still needs: `missing`.
+
+Errors are one line: the field, its value, and the way out. Rules that depend on the devices
+(`mesh`), on the data or on the parameter tree (`trainable`) are checked where these are known.
+"""
+
+import pathlib
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from pefomed_jax import config as config_lib
+from pefomed_jax.data.sources import MODULES as SOURCES
+from pefomed_jax.errors import UserError, nearest
+
+DTYPES = ("float32", "bfloat16", "float64")
+CHOICES = {
+    "task": config_lib.TASKS,
+    "model.dtype": DTYPES,
+    "model.base_dtype": DTYPES,
+    "model.remat": ("none", "dots", "full"),
+    "model.attention": ("auto", "plain", "xla", "cudnn"),
+    "optimizer.schedule": ("step", "epoch"),
+    "data.source": tuple(SOURCES),
+    "weights.base": ("", "tiny", "random"),
+}
+AT_LEAST = {
+    "model.concat": 1,
+    "lora.rank": 1,
+    "optimizer.epoch_steps": 1,
+    "optimizer.warmup_steps": 0,
+    "optimizer.clip": 0,
+    "optimizer.weight_decay": 0,
+    "optimizer.min_lr": 0,
+    "optimizer.warmup_lr": 0,
+    "data.limit": 0,
+    "data.branches": 1,
+    "data.workers": 0,
+    "train.steps": 1,
+    "train.batch_size": 1,
+    "train.accumulate": 1,
+    "train.eval_every": 1,
+    "train.checkpoint_every": 1,
+    "train.log_every": 1,
+    "eval.batch_size": 1,
+    "eval.max_new_tokens": 1,
+    "eval.val_limit": 1,
+    "eval.limit": 0,
+}
+REPORT_SCORES = ("cider", "rouge_l", "bleu_1", "bleu_2", "bleu_3", "bleu_4")
+
+
+def get(config: ConfigDict, path: str) -> Any:
+    """The value at a dotted path: get(config, "train.steps")."""
+    for part in path.split("."):
+        config = config[part]
+    return config
+
+
+def validate(config: ConfigDict) -> ConfigDict:
+    """Raises UserError for the first impossible value or combination; returns the config."""
+    for path, choices in CHOICES.items():
+        _one_of(path, get(config, path), choices)
+    for path, least in AT_LEAST.items():
+        if get(config, path) < least:
+            raise UserError(f"{path}={get(config, path)} is too small: at least {least}")
+    _fractions(config)
+    _sizes(config)
+    _tiny_base(config)
+    _trainable(config)
+    _data(config)
+    _train(config)
+    return config
+
+
+def _one_of(path: str, value: str, choices: Iterable[str]) -> None:
+    if value not in choices:
+        names = ", ".join(c or "''" for c in choices)
+        raise UserError(f"{path}='{value}' is not one of {names}{nearest(value, choices)}")
+
+
+def _fractions(config: ConfigDict) -> None:
+    for path in ("lora.dropout", "data.val_fraction", "data.max_bad_fraction"):
+        value = get(config, path)
+        closed = path == "data.max_bad_fraction"
+        if not (0 <= value < 1 or (closed and value == 1)):
+            upper = "1" if closed else "below 1"
+            raise UserError(f"{path}={value} is no fraction: from 0 to {upper}")
+    for path in ("optimizer.lr", "lora.alpha"):
+        if get(config, path) <= 0:
+            raise UserError(f"{path}={get(config, path)} must be above 0")
+    lr, min_lr = config.optimizer.lr, config.optimizer.min_lr
+    if min_lr > lr:
+        raise UserError(f"optimizer.min_lr={min_lr} is above optimizer.lr={lr}: lower it")
+
+
+def _sizes(config: ConfigDict) -> None:
+    vision, llm, concat = config.model.vision, config.model.llm, config.model.concat
+    _divides("model.vision.image_size", vision.image_size, "patch_size", vision.patch_size)
+    patches = (vision.image_size // vision.patch_size) ** 2
+    _divides("visual tokens (image_size/patch_size)²", patches, "model.concat", concat)
+    _divides("model.vision.width", vision.width, "heads", vision.heads)
+    _divides("model.llm.width", llm.width, "heads", llm.heads)
+    _divides("model.llm.heads", llm.heads, "kv_heads", llm.kv_heads)
+    if (head_size := llm.width // llm.heads) % 2:
+        raise UserError(
+            f"model.llm: head size width/heads = {head_size} is odd, and rotary positions turn pairs; "
+            "choose width/heads even"
+        )
+
+
+def _divides(what: str, whole: int, name: str, part: int) -> None:
+    if part < 1 or whole < 1 or whole % part:
+        near = max(part, round(whole / part) * part) if part > 0 else whole
+        raise UserError(f"{what}={whole} is not divisible by {name}={part}; the nearest is {near}")
+
+
+def _tiny_base(config: ConfigDict) -> None:
+    if config.weights.base != "tiny":
+        return
+    tiny = config_lib.make(config.task, "tiny").model
+    for part in ("vision", "llm"):
+        for key, value in tiny[part].items():
+            if config.model[part].get(key) != value:
+                raise UserError(
+                    f"weights.base='tiny' has model.{part}.{key}={value}, the config says "
+                    f"{config.model[part].get(key)}: use weights.base=random or the tiny sizes"
+                )
+
+
+def _trainable(config: ConfigDict) -> None:
+    rules = config.trainable
+    if not rules or not all(isinstance(r, tuple) and len(r) == 2 for r in rules):
+        raise UserError(
+            "trainable is a tuple of (regex, group) pairs, such as "
+            "\"(('lora_[ab]$','lora'),('.*','frozen'))\""
+        )
+    for path, pattern in [("trainable", r[0]) for r in rules] + [
+        ("lora.targets", config.lora.targets)
+    ]:
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise UserError(f"{path}: '{pattern}' is no regex: {error}") from None
+    if {group for _, group in rules} <= {"frozen"}:
+        raise UserError("trainable: every rule freezes; name a group for what shall train")
+
+
+def _data(config: ConfigDict) -> None:
+    data = config.data
+    if data.branches > 1 and config.task != "vqa":
+        raise UserError(
+            f"data.branches={data.branches} packs questions; {config.task} has one text an image: "
+            "use 1, or configs/vqa.py"
+        )
+    if data.source == "vqa_rad" and config.task != "vqa":
+        raise UserError(
+            f"data.source=vqa_rad has questions, no {config.task} texts: use configs/vqa.py"
+        )
+    buckets = data.buckets
+    if any(type(b) is not int or b < 1 for b in buckets) or list(buckets) != sorted(set(buckets)):
+        raise UserError(f"data.buckets={buckets} must be row lengths in rising order: (128,256)")
+    visual = (config.model.vision.image_size // config.model.vision.patch_size) ** 2
+    visual //= config.model.concat
+    if buckets and buckets[-1] <= visual:
+        raise UserError(
+            f"data.buckets={buckets}: the {visual} visual tokens alone are as long; raise the last"
+        )
+
+
+def _train(config: ConfigDict) -> None:
+    train = config.train
+    _divides("train.batch_size", train.batch_size, "train.accumulate", train.accumulate)
+    if not re.fullmatch(r"exact_match_\w+", train.select_by) or config.task != "vqa":
+        _one_of("train.select_by", train.select_by or select_by(config), scores(config))
+    sizes = [config.mesh[axis] for axis in ("data", "fsdp", "tensor")]
+    if sizes.count(-1) > 1 or any(s < 1 and s != -1 for s in sizes):
+        raise UserError(f"mesh={sizes}: sizes are 1 or more, and at most one is -1 (the rest)")
+
+
+def scores(config: ConfigDict) -> tuple[str, ...]:
+    """What validation can select by; val_loss counts downwards. VQA: exact_match_<type> too."""
+    if config.task == "vqa":
+        return ("exact_match", "val_loss")
+    finding = ("finding_f1",) if config.data.source == "phantom" else ()
+    return (*finding, *REPORT_SCORES, "val_loss")
+
+
+def select_by(config: ConfigDict) -> str:
+    """The score that picks the best checkpoint: `train.select_by`, or the task's first."""
+    return config.train.select_by or scores(config)[0]
+
+
+def missing(config: ConfigDict) -> list[str]:
+    """What must be supplied before this config can run, each with the flag that supplies it."""
+    need = []
+    if not config.weights.base:
+        need += _path(config, "weights.vision", "vision tower weights")
+        need += _path(config, "weights.llm", "decoder weights")
+    if config.tokenizer != "tiny":
+        need += _path(config, "tokenizer", "the decoder's tokenizer (a Hugging Face folder)")
+    if config.data.source != "phantom":
+        need += _path(config, "data.dir", f"the folder of data set '{config.data.source}'")
+    for path in ("weights.checkpoint", "data.instructions"):
+        if get(config, path):
+            need += _path(config, path, "file")
+    return need
+
+
+def _path(config: ConfigDict, path: str, what: str) -> list[str]:
+    value = get(config, path)
+    if not value:
+        return [f"{what}: --config.{path}=PATH"]
+    if not pathlib.Path(value).expanduser().exists():
+        return [f"{what}: '{value}' does not exist; correct --config.{path}"]
+    return []
