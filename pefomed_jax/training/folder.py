@@ -1,0 +1,117 @@
+"""The folder of a run: its lock, its config, and files that are whole or not there.
+
+    checkpoints/  config.json  metrics.jsonl  tensorboard/  loss.png
+    predictions.jsonl  predictions_shuffled.jsonl  results.json
+
+A kill at any moment leaves a folder that the same command goes on from: metrics.jsonl is written
+before the checkpoint of the same step, so a checkpoint finds its rows and later ones are cut.
+"""
+
+import fcntl
+import json
+import os
+import pathlib
+from typing import Any, TextIO
+
+from ml_collections import ConfigDict
+
+from pefomed_jax.errors import UserError
+
+# what may differ when a run goes on: it changes how long and how, not what is learnt
+FREE = (
+    "train.steps",
+    "train.eval_every",
+    "train.checkpoint_every",
+    "train.log_every",
+    "data.workers",
+    "data.cache",
+    "eval.batch_size",
+    "eval.limit",
+    "mesh.",
+)
+# of these, what makes finished results stale
+RESCORES = ("train.steps", "eval.")
+
+
+def lock(folder: pathlib.Path) -> TextIO:
+    """Makes the folder and locks it until the handle is closed or the process ends in any way.
+
+    Raises UserError when another run holds it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    handle = (folder / ".lock").open("a+")
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        handle.seek(0)
+        owner = handle.read().strip() or "unknown"
+        handle.close()
+        raise UserError(
+            f"{folder} is in use by another run (process {owner}); wait for it or give another "
+            "--workdir"
+        ) from None
+    handle.truncate(0)
+    handle.write(f"{os.getpid()}\n")
+    handle.flush()
+    return handle
+
+
+def write_text(path: pathlib.Path, text: str) -> None:
+    """Writes a file that is the old one or the new one, never a part."""
+    part = path.with_name(f".{path.name}.part")
+    part.write_text(text, encoding="utf-8")
+    os.replace(part, path)
+
+
+def settle(folder: pathlib.Path, config: ConfigDict, goes_on: bool) -> None:
+    """Writes config.json; where the run goes on, only the fields in FREE may have changed.
+
+    Results that a changed field makes stale are removed. Raises UserError with the difference.
+    """
+    path, new = folder / "config.json", flatten(config.to_dict())
+    if goes_on and path.exists():
+        old = flatten(json.loads(path.read_text(encoding="utf-8")))
+        changed = [key for key in new | old if new.get(key) != old.get(key)]
+        if fixed := [key for key in changed if not key.startswith(FREE)]:
+            said = "; ".join(f"{key} was {old.get(key)}, is {new.get(key)}" for key in fixed[:4])
+            raise UserError(
+                f"{folder} holds a run with another config: {said}; set it back or give another "
+                "--workdir"
+            )
+        if any(key.startswith(RESCORES) for key in changed):
+            (folder / "results.json").unlink(missing_ok=True)
+    elif not goes_on:
+        (folder / "results.json").unlink(missing_ok=True)
+    write_text(path, json.dumps(config.to_dict(), indent=2) + "\n")
+
+
+def flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
+    """{'a.b': value}; tuples become lists, as JSON has them."""
+    out: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            out |= flatten(value, f"{prefix}{key}.")
+        else:
+            out[prefix + key] = json.loads(json.dumps(value))
+    return out
+
+
+def cut_rows(path: pathlib.Path, step: int) -> list[dict[str, Any]]:
+    """Cuts metrics.jsonl back to the rows up to `step` and returns them.
+
+    A line that a kill left half written is later than any checkpoint, so it goes too.
+    """
+    if not path.exists():
+        return []
+    kept, rows = [], []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError:
+            break
+        if row["step"] > step:
+            break
+        kept.append(line + "\n")
+        rows.append(row)
+    write_text(path, "".join(kept))
+    return rows

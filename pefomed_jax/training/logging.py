@@ -1,0 +1,147 @@
+"""What a run says: one progress line, metrics.jsonl, TensorBoard events, loss.png.
+
+metrics.jsonl holds only what an uninterrupted run would hold, bit by bit: no times. Speeds go to
+the progress line and to TensorBoard.
+"""
+
+import json
+import pathlib
+import shutil
+import sys
+import time
+from typing import Any, TextIO
+
+from tensorboardX import SummaryWriter
+
+from pefomed_jax.training import folder as run_folder
+from pefomed_jax.training.figure import draw_loss
+
+REDRAW_SECONDS = 30.0  # a figure takes about as long as a step of the tiny model
+Row = dict[str, Any]
+
+
+class Log:
+    """The log of one run of `steps` steps, going on after `step`; a line every `every` steps."""
+
+    def __init__(self, folder: pathlib.Path, step: int, steps: int, every: int):
+        self.folder, self.steps, self.every = folder, steps, every
+        self.rows = run_folder.cut_rows(folder / "metrics.jsonl", step)
+        self._file = (folder / "metrics.jsonl").open("a", encoding="utf-8")
+        self._board = _rebuild_board(folder / "tensorboard", self.rows)
+        self._progress = Progress(steps, sys.stdout)
+        self._drawn = 0.0
+
+    def step(self, row: Row, flops: float | None = None, peak: float | None = None) -> None:
+        """Records a finished step: `row` has `step`, `loss`, `lr`, `tokens`, ...
+
+        flops: useful floating-point operations of the step; peak: FLOP/s of all devices.
+        """
+        self.rows.append(row)
+        self._file.write(json.dumps(row) + "\n")
+        self._file.flush()
+        _add(self._board, row)
+        self._progress.add(row["tokens"], flops)
+        if row["step"] % self.every == 0 or row["step"] == self.steps:
+            for name, value in self._progress.show(row, peak).items():
+                self._board.add_scalar(f"speed/{name}", value, row["step"])
+            if time.monotonic() - self._drawn > REDRAW_SECONDS:
+                self.draw()
+
+    def say(self, text: str) -> None:
+        """A line of its own; the time until `resume` is no training time."""
+        self._progress.line(text)
+
+    def resume(self) -> None:
+        """Starts the clock of the speeds anew, after compiling, an evaluation or a checkpoint."""
+        self._progress.restart()
+
+    def draw(self) -> None:
+        """Refreshes loss.png."""
+        draw_loss(self.rows, self.folder / "loss.png")
+        self._drawn = time.monotonic()
+
+    def close(self) -> None:
+        """Draws once more and closes the files."""
+        if self.rows:
+            self.draw()
+        self._progress.line("")
+        self._file.close()
+        self._board.close()
+
+
+class Progress:
+    """One line: step, loss, learning rate, useful tokens/s, MFU, time to go."""
+
+    def __init__(self, steps: int, stream: TextIO):
+        self.steps, self.stream = steps, stream
+        self._open = False  # a line on a terminal waits to be overwritten
+        self.restart()
+
+    def restart(self) -> None:
+        """Forgets the current window."""
+        self._since, self._steps, self._tokens, self._flops = time.monotonic(), 0, 0, 0.0
+
+    def add(self, tokens: int, flops: float | None) -> None:
+        """Counts a step."""
+        self._steps += 1
+        self._tokens += tokens
+        self._flops += flops or 0.0
+
+    def show(self, row: Row, peak: float | None) -> dict[str, float]:
+        """Prints the line and returns the speeds of the window since the last one."""
+        seconds = max(time.monotonic() - self._since, 1e-9)
+        speeds = {"step_s": seconds / max(1, self._steps), "tokens_per_s": self._tokens / seconds}
+        if peak and self._flops:
+            speeds["mfu"] = self._flops / seconds / peak
+        parts = [
+            f"step {row['step']:>{len(str(self.steps))}}/{self.steps}",
+            f"loss {row['loss']:.4f}",
+            f"lr {row['lr']:.2e}",
+            f"{speeds['tokens_per_s']:,.0f} tok/s",
+        ]
+        if "mfu" in speeds:
+            parts.append(f"MFU {100 * speeds['mfu']:.1f} %")
+        parts.append(f"ETA {clock((self.steps - row['step']) * speeds['step_s'])}")
+        self._write("  ".join(parts))
+        self.restart()
+        return speeds
+
+    def _write(self, text: str) -> None:
+        if self.stream.isatty():
+            self.stream.write(f"\r\x1b[K{text}")
+            self._open = True
+        else:
+            self.stream.write(text + "\n")
+        self.stream.flush()
+
+    def line(self, text: str) -> None:
+        """A whole line that stays."""
+        if self._open:
+            self.stream.write("\n")
+            self._open = False
+        if text:
+            self.stream.write(text + "\n")
+        self.stream.flush()
+
+
+def clock(seconds: float) -> str:
+    """1:05 or 2:01:05."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def _rebuild_board(folder: pathlib.Path, rows: list[Row]) -> SummaryWriter:
+    """Event files cannot be cut, so they are written again from the rows that are kept."""
+    shutil.rmtree(folder, ignore_errors=True)
+    board = SummaryWriter(str(folder))
+    for row in rows:
+        _add(board, row)
+    return board
+
+
+def _add(board: SummaryWriter, row: Row) -> None:
+    for name, value in row.items():
+        if name != "step":
+            group = "val" if name.startswith("val_") else "train"
+            board.add_scalar(f"{group}/{name.removeprefix('val_')}", value, row["step"])
