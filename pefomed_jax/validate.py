@@ -106,7 +106,7 @@ def _sizes(config: ConfigDict) -> None:
     _divides("model.llm.heads", llm.heads, "kv_heads", llm.kv_heads)
     if (head_size := llm.width // llm.heads) % 2:
         raise UserError(
-            f"model.llm: head size width/heads = {head_size} is odd, and rotary positions turn pairs; "
+            f"model.llm: head size width/heads = {head_size} is odd, rotary positions turn pairs: "
             "choose width/heads even"
         )
 

@@ -8,11 +8,14 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 Row = dict[str, Any]
+# scores between 0 and 1, those that say most first
+SHOWN = ("finding_f1", "exact_match", "exact_match_closed", "exact_match_open", "bleu_4", "rouge_l")
+COLORS = ("#2e7d32", "#1565c0", "#6a3d8a", "#8e6c1f", "#555555", "#00838f")
 
 
 def draw_loss(rows: list[Row], path: pathlib.Path) -> None:
     """loss.png: training loss (each step, and smoothed), validation loss and scores by step."""
-    scores = sorted({key for row in rows for key in row if key.startswith("val_")} - {"val_loss"})
+    scores = [name for name in SHOWN if any(f"val_{name}" in row for row in rows)]
     figure = Figure(figsize=(10 if scores else 6, 4), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
     axes = np.atleast_1d(figure.subplots(1, 2 if scores else 1))
@@ -22,10 +25,11 @@ def draw_loss(rows: list[Row], path: pathlib.Path) -> None:
     axes[0].plot(steps, smooth(losses), color="#1f4e79", label="training, smoothed")
     _points(axes[0], rows, "val_loss", "validation", "#c0392b")
     axes[0].set(xlabel="step", ylabel="loss (nats a target token)", ylim=(0, None))
-    for name, color in zip(scores, ("#2e7d32", "#8e6c1f", "#6a3d8a", "#555555"), strict=False):
-        _points(axes[1], rows, name, name.removeprefix("val_"), color)
+    for name in scores:
+        _points(axes[1], rows, f"val_{name}", name, COLORS[SHOWN.index(name)])
     if scores:
-        axes[1].set(xlabel="step", ylabel="score on validation cases", ylim=(0, None))
+        axes[1].set(xlabel="step", ylabel="score on validation cases", ylim=(0, 1.02))
+        axes[1].set_xlim(axes[0].get_xlim())
     for axis in axes:
         axis.grid(alpha=0.3)
         axis.legend(frameon=False, fontsize=8)
