@@ -131,7 +131,7 @@ def _tiny(c: ConfigDict) -> None:
         dict(image_size=128, patch_size=16, width=128, depth=4, heads=4, mlp_dim=512)
     )
     c.model.llm = ConfigDict(
-        dict(vocab_size=512, width=160, depth=4, heads=4, kv_heads=4, mlp_dim=432)
+        dict(vocab_size=640, width=160, depth=4, heads=4, kv_heads=4, mlp_dim=432)
         | dict(norm_eps=1e-5, rope_theta=10000.0, tie_embeddings=True)
     )
     c.lora.update(rank=8, alpha=16.0, dropout=0.05)

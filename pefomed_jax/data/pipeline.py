@@ -1,0 +1,236 @@
+"""Batches: grain carries out the order (open, tokenise, collate), nothing is decided here.
+
+Grain's random-access stage maps the number of a batch to the batch: the same ones come out for any
+number of worker processes, and a run goes on at any of them. Each process makes its own rows
+[p B/P, (p+1) B/P) of every global batch.
+"""
+
+import dataclasses
+import os
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import grain
+import numpy as np
+from jaxtyping import UInt8
+from ml_collections import ConfigDict
+
+from pefomed_jax.batch import Batch, Case
+from pefomed_jax.data import images
+from pefomed_jax.data.buckets import Bucket, round_up
+from pefomed_jax.data.encoding import Encoding
+from pefomed_jax.data.order import Order
+from pefomed_jax.data.sources import Source
+from pefomed_jax.data.tokens import Row, collate
+from pefomed_jax.errors import UserError
+
+BUFFER = 4  # batches kept ready by threads, and by each worker process
+
+
+@dataclasses.dataclass(frozen=True)
+class Loader:
+    """Opens images and encodes rows; travels to worker processes."""
+
+    source: Source
+    encoding: Encoding
+    size: int  # side of the square image, pixels
+    seed: int
+
+    @classmethod
+    def of(cls, source: Source, tokenizer: Any, config: ConfigDict) -> "Loader":
+        encoding = Encoding.of(tokenizer, config)
+        return cls(source, encoding, config.model.vision.image_size, config.seed)
+
+    def image(self, case: Case, epoch: int = -1) -> UInt8[np.ndarray, "H W 3"]:
+        """The image of a case as an epoch shows it; -1: evaluation."""
+        picture = images.to_rgb(self.source.image(case))
+        if not self.encoding.prompts.quirks.random_crop_flip:
+            return images.resize(picture, self.size)
+        rng = np.random.default_rng([self.seed, epoch + 1, zlib.crc32(case.id.encode())])
+        return images.random_crop_flip(picture, self.size, rng)
+
+    def collate(
+        self, rows: Sequence[Row | None], pixels: Sequence[np.ndarray], shape: Bucket
+    ) -> Batch:
+        """Rows with their images as one batch; rows past the images are padding."""
+        stack = np.zeros((len(rows), 1, self.size, self.size, 3), np.uint8)
+        stack[: len(pixels), 0] = pixels
+        return collate(rows, *shape, stack, self.encoding.encoder.pad)
+
+
+def make_order(cases: Sequence[Case], tokenizer: Any, config: ConfigDict) -> Order:
+    """The order of a run over these training cases; every length is measured once, here."""
+    encoding = Encoding.of(tokenizer, config)
+    measured = encoding.measure(cases)
+    return Order(
+        [case.image for case in cases],
+        measured.lengths,
+        measured.answers,
+        prefix=encoding.n_prefix,
+        seed=config.seed,
+        batch=config.train.batch_size,
+        branches=config.data.branches,
+        buckets=tuple(config.data.buckets),
+    )
+
+
+def train_batches(
+    source: Source,
+    cases: Sequence[Case],
+    tokenizer: Any,
+    config: ConfigDict,
+    *,
+    start: int = 0,
+    process_index: int = 0,
+    process_count: int = 1,
+    order: Order | None = None,
+) -> Iterator[tuple[int, Batch, int]]:
+    """(k, this process's rows of global batch k, cases in all its rows), k = start..steps-1.
+
+    `order` is make_order's, where the caller has it already. Close the iterator (or exhaust it)
+    to end the worker processes. Errors: the global batch does not divide by the processes.
+    """
+    order = make_order(cases, tokenizer, config) if order is None else order
+    share = _share(order.batch_size, process_index, process_count)
+    make = _TrainBatch(Loader.of(source, tokenizer, config), cases, order, share)
+    for k, batch in _run(make, start, config.train.steps, config.data.workers):
+        yield k, batch, order.n_cases(k)
+
+
+def loss_batches(
+    source: Source,
+    cases: Sequence[Case],
+    tokenizer: Any,
+    config: ConfigDict,
+    *,
+    process_index: int = 0,
+    process_count: int = 1,
+) -> Iterator[tuple[Batch, int]]:
+    """(batch with answers, cases in all its rows), in order, under the prompt of evaluation.
+
+    One case a row, `eval.batch_size` rows over all processes, one shape; the last batch is filled
+    up with rows of padding, which weigh nothing.
+    """
+    if not cases:
+        return
+    loader = Loader.of(source, tokenizer, config)
+    rows = loader.encoding.eval_rows(cases)
+    longest = max(len(row.targets) for row in rows)
+    shape = (row_length(rows), round_up(longest))
+    b = config.eval.batch_size
+    make = _EvalBatch(loader, cases, rows, shape, b, _share(b, process_index, process_count))
+    for k, batch in _run(make, 0, -(-len(cases) // b), config.data.workers):
+        yield batch, len(cases[k * b : (k + 1) * b])
+
+
+def eval_batches(
+    source: Source,
+    cases: Sequence[Case],
+    tokenizer: Any,
+    config: ConfigDict,
+    *,
+    length: int | None = None,
+    process_index: int = 0,
+    process_count: int = 1,
+) -> Iterator[tuple[Batch, list[Case]]]:
+    """(prompts to be answered, the cases of this process's rows), in order.
+
+    One case a row, `eval.batch_size` rows over all processes; the last batch repeats its last
+    prompt in the rows past its cases, so that these end when it ends. `length`: T of all batches,
+    to share one compilation between sets of cases; default: the longest prompt's, rounded up.
+    """
+    if not cases:
+        return
+    loader = Loader.of(source, tokenizer, config)
+    rows = loader.encoding.prompt_rows(cases)
+    length = length or row_length(rows)
+    b = config.eval.batch_size
+    share = _share(b, process_index, process_count)
+    make = _EvalBatch(loader, cases, rows, (length, 1), b, share, repeat=True)
+    for k, batch in _run(make, 0, -(-len(cases) // b), config.data.workers):
+        yield batch, list(cases[k * b : (k + 1) * b][share])
+
+
+def row_length(rows: Sequence[Row]) -> int:
+    """T that holds all of these rows."""
+    return round_up(max(len(row.tokens) for row in rows))
+
+
+def control_images(cases: Sequence[Case]) -> list[Case]:
+    """The same questions about other images: a fixed roll by half over the distinct images.
+
+    No case keeps its image; [] where there is one image only, which admits no control.
+    """
+    names = list(dict.fromkeys(case.image for case in cases))
+    if len(names) < 2:
+        return []
+    other = dict(zip(names, np.roll(names, len(names) // 2).tolist(), strict=True))
+    return [dataclasses.replace(case, image=other[case.image]) for case in cases]
+
+
+@dataclasses.dataclass(frozen=True)
+class _TrainBatch:
+    """Global batch number -> this process's share of it."""
+
+    loader: Loader
+    cases: Sequence[Case]
+    order: Order
+    share: slice
+
+    def __call__(self, k: int) -> tuple[int, Batch]:
+        plan = self.order.batch(k)
+        rows = [[self.cases[i] for i in row] for row in plan.rows[self.share]]
+        epochs = plan.epochs[self.share]
+        encoded = self.loader.encoding.train_rows(rows, epochs)
+        pixels = [self.loader.image(row[0], e) for row, e in zip(rows, epochs, strict=True)]
+        return k, self.loader.collate(encoded, pixels, plan.bucket)
+
+
+@dataclasses.dataclass(frozen=True)
+class _EvalBatch:
+    """Batch number -> this process's share of `size` cases in turn, filled up."""
+
+    loader: Loader
+    cases: Sequence[Case]
+    rows: Sequence[Row]
+    shape: Bucket
+    size: int
+    share: slice
+    repeat: bool = False
+
+    def __call__(self, k: int) -> tuple[int, Batch]:
+        picked = range(k * self.size, min((k + 1) * self.size, len(self.cases)))
+        mine = list(picked[self.share])
+        missing = self.share.stop - self.share.start - len(mine)
+        if self.repeat:
+            mine += [picked[-1]] * missing
+        pixels = [self.loader.image(self.cases[i]) for i in mine]
+        rows: list[Row | None] = [self.rows[i] for i in mine]
+        rows += [None] * (0 if self.repeat else missing)
+        return k, self.loader.collate(rows, pixels, self.shape)
+
+
+def _run(
+    make: Callable[[int], tuple[int, Batch]], start: int, stop: int, workers: int
+) -> Iterator[tuple[int, Batch]]:
+    threads = 1 if workers else min(4, os.cpu_count() or 1)
+    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=BUFFER)
+    batches = grain.MapDataset.range(stop)[start:].map(make).to_iter_dataset(options)
+    if workers:
+        batches = batches.mp_prefetch(grain.MultiprocessingOptions(workers, BUFFER))
+    iterator = iter(batches)
+    try:
+        yield from iterator
+    finally:
+        iterator.close()
+
+
+def _share(size: int, process_index: int, process_count: int) -> slice:
+    if size % process_count:
+        raise UserError(
+            f"a batch of {size} rows does not divide by {process_count} processes; "
+            f"the next that does is {-(-size // process_count) * process_count}"
+        )
+    part = size // process_count
+    return slice(process_index * part, (process_index + 1) * part)

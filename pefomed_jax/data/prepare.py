@@ -1,0 +1,131 @@
+"""What happens to a source before a run: rows checked, a validation split carved, limits taken.
+
+Bad rows are found here, before training: unreadable rows (by the source), images that do not open,
+rows longer than the largest bucket. All are listed in `bad_rows.jsonl` of the run's folder and
+skipped as long as they are no more than `data.max_bad_fraction` of the rows.
+"""
+
+import dataclasses
+import json
+import pathlib
+from typing import Any
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from pefomed_jax.batch import Case
+from pefomed_jax.data import verify
+from pefomed_jax.data.encoding import Encoding
+from pefomed_jax.data.sources import Source
+from pefomed_jax.data.sources.files import BadRow, ListSource
+from pefomed_jax.errors import UserError
+
+BAD_ROWS = "bad_rows.jsonl"
+
+
+@dataclasses.dataclass(frozen=True)
+class Splits:
+    """The cases of a run; `notes` are lines worth printing."""
+
+    train: list[Case]
+    val: list[Case]
+    test: list[Case]
+    notes: tuple[str, ...] = ()
+
+
+def prepare(
+    source: Source, tokenizer: Any, config: ConfigDict, workdir: str | pathlib.Path | None = None
+) -> Splits:
+    """The cases that a run uses, checked. Prints what a reader of the log should know.
+
+    `data.limit` takes the first n training cases in the set's order (after the carving),
+    `eval.limit` the first n test cases. Errors: UserError for too many bad rows, or no case left.
+    """
+    train, val, notes = _carve(source, config)
+    train = train[: config.data.limit or None]
+    test = source.cases("test")[: config.eval.limit or None]
+    bad = [*getattr(source, "bad_rows", ())]
+    total = sum(len(source.cases(s)) for s in ("train", "val", "test")) + len(bad)
+    encoding = Encoding.of(tokenizer, config)
+    checked = []
+    for cases, trained in ((train, True), (val, True), (test, False)):
+        found = _check(source, cases, encoding, config, trained)
+        bad += found.values()
+        checked.append([case for i, case in enumerate(cases) if i not in found])
+    notes += _settle(bad, total, config, workdir)
+    for name, cases in zip(("training", "test"), checked[::2], strict=True):
+        if not cases:
+            raise UserError(f"data: no {name} case is left in {source.name}; see config.data")
+    for note in notes:
+        print(note)
+    return Splits(*checked, notes=tuple(notes))
+
+
+def _carve(source: Source, config: ConfigDict) -> tuple[list[Case], list[Case], list[str]]:
+    """Training and validation cases; where a set has no validation split, images are set aside."""
+    train, val = source.cases("train"), source.cases("val")
+    if val or not train:
+        return train, val, []
+    names = list(dict.fromkeys(case.image for case in train))
+    n = min(len(names) - 1, max(1, round(config.data.val_fraction * len(names))))
+    if config.data.val_fraction <= 0 or n < 1:
+        return train, [], [f"{source.name} has no validation split and none is carved"]
+    chosen = np.random.default_rng([config.seed, len(names)]).permutation(len(names))[:n]
+    aside = {names[i] for i in chosen}
+    val = [dataclasses.replace(case, split="val") for case in train if case.image in aside]
+    train = [case for case in train if case.image not in aside]
+    note = (
+        f"{source.name} has no validation split: {n} of {len(names)} training images "
+        f"({len(val)} cases) set aside for validation, {len(train)} cases left to train on"
+    )
+    return train, val, [note]
+
+
+def _check(
+    source: Source, cases: list[Case], encoding: Encoding, config: ConfigDict, trained: bool
+) -> dict[int, BadRow]:
+    """Bad rows by the index of their case."""
+    bad: dict[int, BadRow] = {}
+    if isinstance(source, ListSource):
+        problems = verify.images(source, cases, config.data.cache)
+        remedy = "replace the file or delete the row"
+        for i, case in enumerate(cases):
+            if problem := problems.get(case.image):
+                bad[i] = _bad(source, case, "image", f"{case.image} {problem}", remedy)
+    if trained and config.data.buckets and cases:
+        largest = max(config.data.buckets)
+        lengths = encoding.measure(cases).lengths + encoding.n_prefix
+        for i in np.flatnonzero(lengths > largest).tolist():
+            problem = f"{lengths[i]} tokens with prompt and image, the largest bucket is {largest}"
+            remedy = f"shorten the row or raise data.buckets to {lengths[i]}"
+            bad.setdefault(i, _bad(source, cases[i], "answer", problem, remedy))
+    return bad
+
+
+def _bad(source: Source, case: Case, field: str, problem: str, remedy: str) -> BadRow:
+    if isinstance(source, ListSource):
+        file, row = source.where[case.id]
+        return BadRow(file, row, field, problem, remedy)
+    return BadRow(f"{source.name}/{case.id}", 1, field, problem, remedy)
+
+
+def _settle(
+    bad: list[BadRow], total: int, config: ConfigDict, workdir: str | pathlib.Path | None
+) -> list[str]:
+    """Lists the bad rows in the run's folder. Errors: more of them than may be skipped."""
+    if not bad:
+        return []
+    listed = ""
+    if workdir is not None:
+        path = pathlib.Path(workdir) / BAD_ROWS
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lines = [json.dumps(dataclasses.asdict(row), ensure_ascii=False) for row in bad]
+        path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        listed = f", all in {path}"
+    share = len(bad) / total
+    if share > config.data.max_bad_fraction:
+        raise UserError(
+            f"{bad[0]} ({len(bad)} of {total} rows are bad{listed}; "
+            f"--config.data.max_bad_fraction={np.ceil(share * 1e4) / 1e4:g} would skip them)"
+        )
+    return [f"skipped {len(bad)} bad rows of {total}{listed}; the first: {bad[0]}"]

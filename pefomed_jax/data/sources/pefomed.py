@@ -1,0 +1,130 @@
+"""PeFoMed's own JSON lists: train.json, val.json and test.json in config.data.dir.
+
+What a list holds is seen from its keys:
+
+    vqa        list of {image_name, question, answer, qid, answer_type, question_type}
+    iuxray     list of {image_path, report}
+    caption    list of {image, caption}         (ROCO, CLEF, MedICaT)
+    mimiccxr   object: image path -> [report, ...]; the first text is the report
+
+Images are looked for under the folder, under its images/, and there by base name alone.
+A folder without lists of its own may hold folders with lists; they are read together, each
+weighing what it counts. vqa lists serve configs/vqa.py, the others configs/{caption,mrg}.py.
+"""
+
+import collections
+import functools
+import pathlib
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from pefomed_jax.batch import Case
+from pefomed_jax.data.sources import files
+from pefomed_jax.errors import UserError
+
+LISTS = {
+    "train": ("train.json", "trainset.json"),
+    "val": ("val.json", "valid.json", "validate.json"),
+    "test": ("test.json", "testset.json"),
+}
+KEYS = {  # of a layout: (image, question, answer)
+    "vqa": ("image_name", "question", "answer"),
+    "iuxray": ("image_path", "", "report"),
+    "caption": ("image", "", "caption"),
+}
+FIELDS = ("qid", "answer_type", "question_type", "phrase_type", "image_id")
+
+
+def load(config: ConfigDict) -> files.ListSource:
+    """The source. Errors: no training list, or lists for another task."""
+    root = files.folder_of(config.data.dir, "pefomed")
+    if not root.is_dir():
+        raise UserError(f"data.dir: {root} is a file; name the folder that holds train.json")
+    folders = [root] if _lists(root) else sorted(p for p in root.iterdir() if p.is_dir())
+    task = {"vqa": "vqa", "caption": "caption", "mrg": "report"}[config.task]
+    source = files.ListSource("pefomed", task, str(root))
+    for folder in folders:
+        for split, path in _lists(folder).items():
+            _add(source, split, path, config.task)
+    if "train" not in source.splits:
+        names = ", ".join(LISTS["train"])
+        raise UserError(f"data.dir: {root} holds no training list; looked for {names}")
+    return source
+
+
+def _lists(folder: pathlib.Path) -> dict[str, pathlib.Path]:
+    found = {s: [folder / n for n in names if (folder / n).is_file()] for s, names in LISTS.items()}
+    return {split: paths[0] for split, paths in found.items() if paths}
+
+
+def _add(source: files.ListSource, split: str, path: pathlib.Path, task: str) -> None:
+    content = files.read_json(path)
+    layout = layout_of(content, path)
+    if (layout == "vqa") != (task == "vqa"):
+        other = "vqa" if layout == "vqa" else "mrg or caption"
+        raise UserError(f"{path}: a {layout} list does not serve configs/{task}.py; use {other}")
+    root = pathlib.Path(source.root)
+    folder = path.parent.relative_to(root)
+    file = (folder / path.name).as_posix()
+    if layout == "mimiccxr":
+        read = functools.partial(_mimic_case, root, folder)
+        source.add(split, file, content.items(), read)
+    else:
+        source.add(split, file, content, functools.partial(_case, root, folder, layout))
+
+
+def layout_of(content: Any, path: pathlib.Path) -> str:
+    """The layout whose keys most rows have most of. Errors: rows of no known layout."""
+    if isinstance(content, dict):
+        return "mimiccxr"
+    if not isinstance(content, list):
+        raise UserError(
+            f"{path}: a {type(content).__name__}; expected a list of rows, or an object"
+        )
+    seen = collections.Counter(k for row in content if isinstance(row, dict) for k in row)
+    score = {name: sum(seen[key] for key in keys if key) for name, keys in KEYS.items()}
+    best = max(score, key=score.__getitem__)
+    if content and not score[best]:
+        known = "; ".join(f"{name}: {', '.join(filter(None, k))}" for name, k in KEYS.items())
+        raise UserError(
+            f"{path}: keys {', '.join(seen) or 'none'} are of no known layout ({known})"
+        )
+    return best
+
+
+def _image(root: pathlib.Path, folder: pathlib.Path, name: str, field: str) -> str:
+    places = (str(folder), str(folder / "images"))
+    try:
+        return files.find_image(root, name, places, field)
+    except files.RowError:
+        base = pathlib.PurePath(name).name
+        if base != name and (root / folder / "images" / base).is_file():
+            return (folder / "images" / base).as_posix()
+        raise
+
+
+def _case(
+    root: pathlib.Path, folder: pathlib.Path, layout: str, row: Any, number: int, split: str
+) -> Case:
+    image_key, question_key, answer_key = KEYS[layout]
+    question = files.text(row, question_key) if question_key else ""
+    answer = files.text(row, answer_key)
+    image = _image(root, folder, files.text(row, image_key), image_key)
+    fields = {"layout": layout, **files.own_fields(row, FIELDS)}
+    # a report list may name an image twice, a question list numbers its rows
+    name = (folder / f"{split}-{row.get('qid', f'row{number}')}").as_posix()
+    return Case(name, image, question, answer, split, fields)
+
+
+def _mimic_case(
+    root: pathlib.Path, folder: pathlib.Path, item: tuple[str, Any], number: int, split: str
+) -> Case:
+    name, reports = item
+    if not isinstance(reports, list) or not reports:
+        found = "an empty list" if reports == [] else f"a {type(reports).__name__}"
+        raise files.RowError(name, f"{found} where a list of reports belongs", "write [report]")
+    answer = files.text({name: reports[0]}, name)
+    image = _image(root, folder, name, name)
+    case_id = (folder / f"{split}-row{number}").as_posix()
+    return Case(case_id, image, "", answer, split, {"layout": "mimiccxr"})
