@@ -92,6 +92,7 @@ class MLLM(nn.Module):
 
     def target_logits(self, batch: Batch, deterministic: bool = True) -> Float[Array, "B A V"]:
         """Scores at `batch.target_pos` only: the full [B, T, V] never exists."""
+        batch = jax.tree.map(jnp.asarray, batch)
         features = batch.features
         if features is None:
             features = self.encode(batch.images, deterministic)
