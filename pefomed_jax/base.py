@@ -1,0 +1,128 @@
+"""The frozen base: its weights and its tokenizer; the embedded tiny one, or random weights."""
+
+import json
+import pathlib
+from typing import Any
+
+import jax
+import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
+from ml_collections import ConfigDict
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from pefomed_jax.errors import UserError
+from pefomed_jax.models import stack
+from pefomed_jax.models.mllm import MLLM, init_params
+
+ASSETS = pathlib.Path(__file__).parent / "assets" / "tiny"
+WEIGHTS, MADE = "base.safetensors", "make.json"
+FRESH = "connector"  # not in the tiny base: every run starts it anew
+
+
+def load(config: ConfigDict, model: MLLM, shardings: Any = None) -> dict[str, Any]:
+    """The base's parameters, in the form `model` wants (stacked or not), without adapters.
+
+    weights.base 'random': all drawn from config.seed. 'tiny': the embedded weights in
+    model.base_dtype with a connector drawn from config.seed. `shardings`: a tree like the result;
+    leaves are made in their shards. Errors: UserError for any other base, and where the embedded
+    weights do not fit config.model.
+    """
+    kind, key = config.weights.base, jax.random.key(config.seed)
+    if kind == "random":
+        return jax.jit(lambda k: init_params(model, k), out_shardings=shardings)(key)
+    if kind != "tiny":
+        raise UserError(
+            f"weights.base '{kind}' is not 'tiny' or 'random'; files of weights cannot be read "
+            f"yet, set --config.weights.base=random to try the sizes"
+        )
+    abstract = jax.eval_shape(lambda k: init_params(model, k), key)
+    tree = _fit(read_weights(ASSETS), abstract)
+    part = None if shardings is None else shardings[FRESH]
+    # only the connector is used, so only the connector is computed
+    fresh = jax.jit(lambda k: init_params(model, k)[FRESH], out_shardings=part)(key)
+    if shardings is None:
+        return jax.device_put(tree) | {FRESH: fresh}
+    rest = {name: shardings[name] for name in tree}
+    return jax.device_put(tree, rest) | {FRESH: fresh}
+
+
+def _fit(tree: dict[str, Any], abstract: dict[str, Any]) -> dict[str, Any]:
+    """The weights stacked and cast like `abstract`; a UserError names the first that differs."""
+    wanted = {k: v for k, v in abstract.items() if k != FRESH}
+    want = flatten_dict(stack.unstack(wanted), sep="/")
+    have = flatten_dict(tree, sep="/")
+    for path in sorted(want.keys() | have.keys()):
+        shapes = [getattr(side.get(path), "shape", None) for side in (have, want)]
+        if shapes[0] != shapes[1]:
+            raise UserError(
+                f"the tiny base has {path} {_say(shapes[0])}, config.model asks for "
+                f"{_say(shapes[1])}; leave config.model as in the preset tiny, or set "
+                f"--config.weights.base=random"
+            )
+    cast = {path: np.asarray(leaf).astype(want[path].dtype) for path, leaf in have.items()}
+    canonical = unflatten_dict(cast, sep="/")
+    same = jax.tree.structure(canonical) == jax.tree.structure(wanted)
+    return canonical if same else stack.stack(canonical)
+
+
+def _say(shape: tuple[int, ...] | None) -> str:
+    return "not at all" if shape is None else f"{list(shape)}"
+
+
+def read_weights(folder: pathlib.Path) -> dict[str, Any]:
+    """The tree in a folder's base.safetensors: float16, canonical form, no connector."""
+    path = folder / WEIGHTS
+    if not path.is_file():
+        raise UserError(f"no file {path}; reinstall the package, or run launch/make_tiny.py")
+    try:
+        return unflatten_dict(load_file(path), sep="/")
+    except SafetensorError as error:
+        raise UserError(f"{path}: {error}; reinstall the package") from None
+
+
+def write(folder: pathlib.Path, tree: dict[str, Any], made: dict[str, Any]) -> None:
+    """Stores a canonical tree in float16 without its connector, and how it was made."""
+    kept = flatten_dict({k: v for k, v in tree.items() if k != FRESH}, sep="/")
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file(
+        {path: np.asarray(leaf).astype(np.float16) for path, leaf in kept.items()}, folder / WEIGHTS
+    )
+    (folder / MADE).write_text(json.dumps(made, indent=2) + "\n", encoding="utf-8")
+
+
+def tokenizer(config: ConfigDict) -> Any:
+    """The Hugging Face tokenizer: 'tiny', or that of the folder config.tokenizer."""
+    if config.tokenizer == "tiny":
+        return read_tokenizer(ASSETS)
+    if not config.tokenizer:
+        raise UserError("config.tokenizer is empty; give a Hugging Face folder, or 'tiny'")
+    folder = pathlib.Path(config.tokenizer).expanduser()
+    if not folder.is_dir():
+        raise UserError(
+            f"config.tokenizer: no folder {folder}; give a Hugging Face folder, or 'tiny'"
+        )
+    found = read_tokenizer(folder)
+    if found.bos_token_id is None or found.eos_token_id is None:
+        raise UserError(f"{folder}: the tokenizer has no BOS or no EOS; name them in its config")
+    if len(found) > config.model.llm.vocab_size:
+        raise UserError(
+            f"{folder}: {len(found)} pieces, but model.llm.vocab_size is "
+            f"{config.model.llm.vocab_size}; give the tokenizer that belongs to the weights"
+        )
+    return found
+
+
+def read_tokenizer(folder: pathlib.Path) -> Any:
+    """The tokenizer files of a folder. Errors: UserError where there are none that can be read."""
+    # imported here: it takes a second, and plans need no tokenizer
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError, KeyError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise UserError(
+            f"{folder}: no tokenizer can be read ({reason}); it needs tokenizer.json or "
+            f"tokenizer.model with tokenizer_config.json"
+        ) from None

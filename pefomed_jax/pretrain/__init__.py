@@ -1,0 +1,1 @@
+"""How the embedded tiny base was made; `launch/make_tiny.py` starts it."""
