@@ -16,7 +16,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=find_packages(include=["pefomed_jax", "pefomed_jax.*"]),
-    package_data={"pefomed_jax": ["assets/**/*"]},
+    package_data={"pefomed_jax": ["assets/**/*", "evaluation/*.json"]},
     install_requires=[
         "absl-py>=2.1",
         "array_record>=0.5.1",
