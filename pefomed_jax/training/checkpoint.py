@@ -1,8 +1,9 @@
 """Checkpoints of what trains: small files that name the frozen base they belong to.
 
 A thin layer over Orbax. Each step holds `state` (trainable tree, optimizer, step, random key) and
-`meta` (JSON: base fingerprint, trainable shapes, score, the caller's extra). Saving is asynchronous;
-a step appears under its number only when it is complete, so a killed run finds the one before.
+`meta` (JSON: base fingerprint, trainable shapes, score, the caller's extra). Saving is
+asynchronous; a step appears under its number only when it is complete, so a killed run finds the
+one before.
 """
 
 import hashlib

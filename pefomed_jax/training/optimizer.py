@@ -20,8 +20,8 @@ def make(config: Any, steps: int, labels: masks.Tree) -> optax.GradientTransform
     """AdamW (Loshchilov & Hutter, arXiv:1711.05101) over the trainable leaves of `labels`.
 
     `config` is `config.optimizer`; a group's learning rate is schedule · lr_scale[group] (1 where
-    the group has no entry). Matrices decay, vectors do not. Gradients are clipped to the global norm
-    `config.clip` over the trainable tree (0: not at all).
+    the group has no entry). Matrices decay, vectors do not. Gradients are clipped to a global norm
+    of `config.clip` over the trainable tree (0: not at all).
     """
     groups, _ = masks.partition(labels, labels)
     scales = {

@@ -97,7 +97,7 @@ def make_step(
         updates, opt_state = optimizer.update(grads, state.opt_state, state.trainable)
         metrics = {
             "loss": loss,
-            "grad_norm": optax.global_norm(grads),
+            "grad_norm": optax.tree.norm(grads),
             "target_tokens": jnp.sum(batch.weights > 0),
             "tokens": jnp.sum(batch.branch >= 0),
             "lr": schedule(state.step),
