@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pefomed_jax.data.sources.phantom import rules
 
 
-def scores(rows: Sequence[Mapping[str, object]]) -> dict[str, float]:
+def scores(rows: Sequence[Mapping[str, object]]) -> dict[str, float | int]:
     """finding_f1 in 0..1, and n_unparsed: sentences of the predictions that no rule could read.
 
     A row holds `prediction` and `findings`, the list of drawn ones. Pairs of (case, finding) are

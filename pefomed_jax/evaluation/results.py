@@ -9,7 +9,7 @@ from typing import Any
 from pefomed_jax.evaluation import findings, report, vqa
 from pefomed_jax.evaluation.ptb import tokenise
 
-Scores = dict[str, float]
+Scores = dict[str, float | int]
 Row = Mapping[str, Any]  # one prediction: id, image, prompt, reference, prediction, fields
 
 SELECT_BY = {"vqa": "exact_match", "mrg": "cider", "caption": "cider"}  # by task
@@ -60,7 +60,7 @@ def table(test: Scores, shuffled: Scores | None) -> str:
     return "\n".join(lines)
 
 
-def _show(name: str, value: float) -> str:
+def _show(name: str, value: float | int) -> str:
     return f"{value:.0f}" if name in COUNTS else f"{value:.3f}"
 
 
