@@ -41,11 +41,12 @@ def prepare(
     `data.limit` takes the first n training cases in the set's order (after the carving),
     `eval.limit` the first n test cases. Errors: UserError for too many bad rows, or no case left.
     """
-    train, val, notes = _carve(source, config)
-    train = train[: config.data.limit or None]
-    test = source.cases("test")[: config.eval.limit or None]
+    read = {split: source.cases(split) for split in ("train", "val", "test")}
     bad = [*getattr(source, "bad_rows", ())]
-    total = sum(len(source.cases(s)) for s in ("train", "val", "test")) + len(bad)
+    total = sum(map(len, read.values())) + len(bad)
+    train, val, notes = _carve(source.name, read["train"], read["val"], config)
+    train = train[: config.data.limit or None]
+    test = read["test"][: config.eval.limit or None]
     encoding = Encoding.of(tokenizer, config)
     checked = []
     for cases, trained in ((train, True), (val, True), (test, False)):
@@ -61,21 +62,22 @@ def prepare(
     return Splits(*checked, notes=tuple(notes))
 
 
-def _carve(source: Source, config: ConfigDict) -> tuple[list[Case], list[Case], list[str]]:
+def _carve(
+    name: str, train: list[Case], val: list[Case], config: ConfigDict
+) -> tuple[list[Case], list[Case], list[str]]:
     """Training and validation cases; where a set has no validation split, images are set aside."""
-    train, val = source.cases("train"), source.cases("val")
     if val or not train:
         return train, val, []
     names = list(dict.fromkeys(case.image for case in train))
     n = min(len(names) - 1, max(1, round(config.data.val_fraction * len(names))))
     if config.data.val_fraction <= 0 or n < 1:
-        return train, [], [f"{source.name} has no validation split and none is carved"]
+        return train, [], [f"{name} has no validation split and none is carved"]
     chosen = np.random.default_rng([config.seed, len(names)]).permutation(len(names))[:n]
     aside = {names[i] for i in chosen}
     val = [dataclasses.replace(case, split="val") for case in train if case.image in aside]
     train = [case for case in train if case.image not in aside]
     note = (
-        f"{source.name} has no validation split: {n} of {len(names)} training images "
+        f"{name} has no validation split: {n} of {len(names)} training images "
         f"({len(val)} cases) set aside for validation, {len(train)} cases left to train on"
     )
     return train, val, [note]

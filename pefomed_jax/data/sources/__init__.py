@@ -1,7 +1,7 @@
 """Data sets by name. A source hands out cases (text only) and opens their images in place."""
 
 import importlib
-from typing import Any, Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -13,6 +13,7 @@ from pefomed_jax.errors import UserError, nearest
 MODULES = {name: f"pefomed_jax.data.sources.{name}" for name in ("phantom", "vqa_rad", "pefomed")}
 
 
+@runtime_checkable
 class Source(Protocol):
     """What the pipeline asks of a data set; it travels to worker processes, so it pickles.
 
@@ -25,7 +26,7 @@ class Source(Protocol):
         """The cases of 'train', 'val' or 'test', in the set's own order; [] for no such split."""
         ...
 
-    def image(self, case: Case) -> Image.Image | np.ndarray[Any, Any]:
+    def image(self, case: Case) -> Image.Image | np.ndarray:
         """The image of a case as stored: a picture, or uint8 [H, W] or [H, W, 3]."""
         ...
 

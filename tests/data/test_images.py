@@ -1,0 +1,95 @@
+"""Every stored mode becomes RGB; resize and the official crop."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pefomed_jax.data import images
+
+RAMP = np.linspace(0, 65535, 64).astype(np.uint16).reshape(8, 8)
+
+
+def stored(image: Image.Image, format: str) -> Image.Image:
+    buffer = io.BytesIO()
+    image.save(buffer, format)
+    return Image.open(io.BytesIO(buffer.getvalue()))
+
+
+def test_sixteen_bits_are_scaled_not_clipped() -> None:
+    found = np.asarray(images.to_rgb(stored(Image.fromarray(RAMP), "PNG")))
+    assert found.shape == (8, 8, 3)
+    assert np.abs(found[..., 0] - RAMP / 257).max() <= 0.5
+    assert (found == found[..., :1]).all()
+
+
+@pytest.mark.parametrize("values", [RAMP // 16, RAMP.astype(np.int32), RAMP.astype(np.float32)])
+def test_other_depths_use_their_own_range(values: np.ndarray) -> None:
+    found = np.asarray(images.to_rgb(stored(Image.fromarray(values), "TIFF")))
+    assert (found.min(), found.max()) == (0, 255)
+    assert np.abs(found[..., 0] - RAMP / 257).max() <= 1
+
+
+def test_a_constant_image_of_sixteen_bits() -> None:
+    black = Image.fromarray(np.zeros((4, 4), np.uint16))
+    grey = Image.fromarray(np.full((4, 4), 257 * 100, np.uint16))
+    assert np.asarray(images.to_rgb(black)).max() == 0
+    assert np.unique(images.to_rgb(grey)).tolist() == [100]
+
+
+def test_grey_palette_bilevel_and_cmyk() -> None:
+    grey = Image.fromarray(np.arange(0, 256, 4, np.uint8).reshape(8, 8))
+    assert (np.asarray(images.to_rgb(grey))[..., 2] == np.asarray(grey)).all()
+    palette = Image.new("P", (2, 1))
+    palette.putpalette([255, 0, 0, 0, 0, 255])
+    palette.putpixel((1, 0), 1)
+    assert np.asarray(images.to_rgb(stored(palette, "PNG"))).tolist() == [
+        [[255, 0, 0], [0, 0, 255]]
+    ]
+    assert np.unique(images.to_rgb(Image.new("1", (2, 2), 1))).tolist() == [255]
+    assert np.unique(images.to_rgb(Image.new("CMYK", (2, 2), (0, 0, 0, 255)))).tolist() == [0]
+
+
+@pytest.mark.parametrize(("mode", "clear", "solid"), [
+    ("RGBA", (255, 255, 255, 0), (9, 8, 7, 255)), ("LA", (255, 0), (7, 255)),
+])  # fmt: skip
+def test_transparent_pixels_are_black(mode: str, clear: tuple, solid: tuple) -> None:
+    image = Image.new(mode, (2, 1), clear)
+    image.putpixel((1, 0), solid)
+    found = np.asarray(images.to_rgb(stored(image, "PNG")))
+    assert found[0, 0].tolist() == [0, 0, 0]
+    assert found[0, 1, 2] == 7
+
+
+def test_arrays_are_pictures_too() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 6, 3), np.uint8)
+    assert (np.asarray(images.to_rgb(pixels)) == pixels).all()
+
+
+def test_resize_is_plain_bicubic() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (30, 50, 3), np.uint8)
+    picture = Image.fromarray(pixels)
+    found = images.resize(picture, 20)
+    assert (found.shape, found.dtype) == ((20, 20, 3), np.uint8)
+    assert (found == np.asarray(picture.resize((20, 20), Image.Resampling.BICUBIC))).all()
+    assert (images.resize(Image.fromarray(pixels[:20, :20]), 20) == pixels[:20, :20]).all()
+
+
+def test_crop_keeps_area_and_aspect_and_mirrors_half() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        left, top, right, bottom = images._crop_box(300, 260, rng)
+        w, h = right - left, bottom - top
+        assert 0 <= left < right <= 300
+        assert 0 <= top < bottom <= 260
+        assert 0.49 <= w * h / (300 * 260) <= 1.0
+        assert 0.74 <= w / h <= 1.35
+    # a strip: no crop of half its area has such an aspect
+    assert images._crop_box(1000, 10, rng) == (493, 0, 506, 10)
+    ramp = Image.fromarray(np.tile(np.arange(0, 250, 5, np.uint8)[None, :, None], (50, 1, 3)))
+    found = [images.random_crop_flip(ramp, 16, np.random.default_rng(s)) for s in range(200)]
+    mirrored = sum(int(f[0, 0, 0]) > int(f[0, -1, 0]) for f in found)
+    assert 70 < mirrored < 130
+    again = images.random_crop_flip(ramp, 16, np.random.default_rng(3))
+    assert (again == found[3]).all()

@@ -1,0 +1,167 @@
+"""Before a run: bad images and long rows, the fraction that may be skipped, the carved split."""
+
+import json
+import pathlib
+import re
+
+import pytest
+from ml_collections import ConfigDict
+from PIL import Image
+
+from pefomed_jax.data import prepare, sources, verify
+from pefomed_jax.errors import UserError
+
+from .conftest import write_image
+
+
+@pytest.fixture
+def root(config: ConfigDict, vqa_rows: list[dict]) -> pathlib.Path:
+    """The folder of the small set; its validation list is removed."""
+    assert vqa_rows
+    path = pathlib.Path(config.data.dir)
+    (path / "val.json").unlink()
+    return path
+
+
+def run(tokenizer, config: ConfigDict, workdir: pathlib.Path | None = None) -> prepare.Splits:
+    return prepare.prepare(sources.load(config), tokenizer, config, workdir)
+
+
+def test_validation_is_carved_by_image_and_said(root, tokenizer, config, capsys) -> None:
+    config.data.val_fraction = 0.3
+    found = run(tokenizer, config)
+    whole = sources.load(config).cases("train")
+    names = {case.image for case in whole}
+    carved = {case.image for case in found.val}
+    assert len(carved) == round(0.3 * len(names))
+    assert carved.isdisjoint({case.image for case in found.train})
+    assert len(found.train) + len(found.val) == len(whole)
+    assert {case.split for case in found.val} == {"val"}
+    printed = capsys.readouterr().out
+    assert f"{len(carved)} of {len(names)} training images ({len(found.val)} cases)" in printed
+    assert run(tokenizer, config).val == found.val
+    config.seed += 1
+    assert run(tokenizer, config).val != found.val
+
+
+def test_a_set_with_a_validation_split_keeps_it(tokenizer, config, vqa_rows) -> None:
+    found = run(tokenizer, config)
+    assert found.notes == ()
+    assert len(found.val) == len(found.train) == len(vqa_rows)
+
+
+def test_limits_take_the_first(root, tokenizer, config) -> None:
+    whole = run(tokenizer, config)
+    config.data.limit, config.eval.limit = 5, 3
+    found = run(tokenizer, config)
+    assert found.train == whole.train[:5]
+    assert found.test == whole.test[:3]
+    assert found.val == whole.val
+
+
+def test_no_carving_with_fraction_zero(root, tokenizer, config) -> None:
+    config.data.val_fraction = 0.0
+    assert run(tokenizer, config).val == []
+
+
+def truncate(path: pathlib.Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def test_a_corrupt_image(root, tokenizer, config, tmp_path) -> None:
+    truncate(root / "images" / "i3.png")
+    n_rows = len(json.loads((root / "train.json").read_text()))
+    n_bad = 2 * sum(c.image == "images/i3.png" for c in sources.load(config).cases("test"))
+    message = (
+        r"^t\w+.json, row \d+, field 'image': images/i3.png does not open \(.*\); replace the file "
+        rf"or delete the row \({n_bad} of {2 * n_rows} rows are bad, all in .*bad_rows.jsonl; "
+        r"--config.data.max_bad_fraction=\S+ would skip them\)$"
+    )
+    with pytest.raises(UserError, match=message) as error:
+        run(tokenizer, config, tmp_path / "run")
+    assert "\n" not in str(error.value)
+    lines = (tmp_path / "run" / "bad_rows.jsonl").read_text().splitlines()
+    assert len(lines) == n_bad
+    assert set(json.loads(lines[0])) == {"file", "row", "field", "problem", "remedy"}
+    fraction = re.search(r"max_bad_fraction=(\S+) ", str(error.value)).group(1)
+    config.data.max_bad_fraction = float(fraction)
+    found = run(tokenizer, config, tmp_path / "run")
+    assert "images/i3.png" not in {c.image for c in [*found.train, *found.val, *found.test]}
+    assert found.notes[-1].startswith(f"skipped {n_bad} bad rows of {2 * n_rows}")
+
+
+def test_bad_rows_of_the_lists_count(root, tokenizer, config) -> None:
+    rows = json.loads((root / "train.json").read_text())
+    rows[4]["answer"] = ""
+    (root / "train.json").write_text(json.dumps(rows))
+    with pytest.raises(UserError, match=r"train.json, row 5, field 'answer': empty; .*\(1 of "):
+        run(tokenizer, config)
+    config.data.max_bad_fraction = 0.5
+    found = run(tokenizer, config)
+    assert len(found.train) + len(found.val) == len(rows) - 1
+
+
+def test_a_row_longer_than_the_largest_bucket(root, tokenizer, config) -> None:
+    rows = json.loads((root / "train.json").read_text())
+    rows[2]["answer"] = "long " * 100
+    (root / "train.json").write_text(json.dumps(rows))
+    config.data.buckets = (128, 256)
+    config.data.val_fraction = 0.0
+    message = (
+        r"train.json, row 3, field 'answer': \d+ tokens with prompt and image, the largest bucket "
+        r"is 256; shorten the row or raise data.buckets to (\d+)"
+    )
+    with pytest.raises(UserError, match=message) as error:
+        run(tokenizer, config)
+    needed = int(re.search(message, str(error.value)).group(1))
+    config.data.buckets = (128, needed)
+    assert len(run(tokenizer, config).train) == len(rows)
+    config.data.buckets = (128, needed - 1)
+    config.data.max_bad_fraction = 0.2
+    assert len(run(tokenizer, config).train) == len(rows) - 1
+
+
+def test_nothing_left(root, tokenizer, config) -> None:
+    (root / "test.json").write_text("[]")
+    with pytest.raises(UserError, match="no test case is left"):
+        run(tokenizer, config)
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "TIFF"])
+def test_truncated_files_are_found(tmp_path: pathlib.Path, format: str) -> None:
+    path = tmp_path / f"a.{format.lower()}"
+    write_image(tmp_path / "a.png", size=(300, 300))
+    Image.open(tmp_path / "a.png").save(path, format)
+    assert verify.problem(path) == ""
+    truncate(path)
+    assert verify.problem(path).startswith("does not open (")
+    path.write_bytes(b"no image")
+    assert verify.problem(path).startswith("does not open (cannot identify")
+    path.unlink()
+    assert verify.problem(path) == "is missing"
+
+
+def test_images_are_opened_once(root, config, monkeypatch) -> None:
+    source = sources.load(config)
+    cases = source.cases("train")
+    opened = []
+    real = verify.problem
+
+    def watched(path: pathlib.Path) -> str:
+        opened.append(path.name)
+        return real(path)
+
+    monkeypatch.setattr(verify, "problem", watched)
+    assert verify.images(source, cases, config.data.cache) == {}
+    assert sorted(opened) == sorted({pathlib.Path(c.image).name for c in cases})
+    opened.clear()
+    assert verify.images(source, cases, config.data.cache) == {}
+    assert opened == []
+    truncate(root / "images" / "i2.png")
+    assert list(verify.images(source, cases, config.data.cache)) == ["images/i2.png"]
+    assert opened == ["i2.png"]
+    (root / "images" / "i1.png").unlink()
+    assert set(verify.images(source, cases, config.data.cache)) == {
+        "images/i1.png",
+        "images/i2.png",
+    }
