@@ -12,7 +12,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
-from absl import app, flags
+from absl import app, flags, logging
 from ml_collections import ConfigDict
 
 from pefomed_jax import config as config_lib
@@ -25,6 +25,8 @@ def run(main: Callable[[], int | None]) -> NoReturn:
     """Parses the flags, calls `main()` and exits with its code; a ValueError becomes one line."""
 
     def guarded(_: Sequence[str]) -> NoReturn:
+        if not flags.FLAGS["verbosity"].present:
+            logging.set_verbosity(logging.WARNING)  # checkpoints tell a page a save otherwise
         try:
             code = main()
         except ValueError as error:

@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 from pefomed_jax import config as config_lib
 from pefomed_jax.data.sources import MODULES as SOURCES
 from pefomed_jax.errors import UserError, nearest
+from pefomed_jax.evaluation import results
 
 DTYPES = ("float32", "bfloat16", "float64")
 CHOICES = {
@@ -174,7 +175,7 @@ def _train(config: ConfigDict) -> None:
     train = config.train
     _divides("train.batch_size", train.batch_size, "train.accumulate", train.accumulate)
     if not re.fullmatch(r"exact_match_\w+", train.select_by) or config.task != "vqa":
-        _one_of("train.select_by", train.select_by or select_by(config), scores(config))
+        _one_of("train.select_by", select_by(config), scores(config))
     sizes = [config.mesh[axis] for axis in ("data", "fsdp", "tensor")]
     if sizes.count(-1) > 1 or any(s < 1 and s != -1 for s in sizes):
         raise UserError(f"mesh={sizes}: sizes are 1 or more, and at most one is -1 (the rest)")
@@ -189,8 +190,8 @@ def scores(config: ConfigDict) -> tuple[str, ...]:
 
 
 def select_by(config: ConfigDict) -> str:
-    """The score that picks the best checkpoint: `train.select_by`, or the task's first."""
-    return config.train.select_by or scores(config)[0]
+    """The score that picks the best checkpoint: `train.select_by`, or the task's own."""
+    return config.train.select_by or results.select_by(config.task, config.data.source)
 
 
 def missing(config: ConfigDict) -> list[str]:

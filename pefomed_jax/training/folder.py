@@ -63,6 +63,17 @@ def write_text(path: pathlib.Path, text: str) -> None:
     os.replace(part, path)
 
 
+def read_json(path: pathlib.Path) -> Any:
+    """The content of a JSON file."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def latest_step(checkpoints: pathlib.Path) -> int | None:
+    """The last complete checkpoint, by the names of the folders; None without any."""
+    names = [path.name for path in checkpoints.glob("*") if path.name.isdigit()]
+    return max(map(int, names), default=None)
+
+
 def settle(folder: pathlib.Path, config: ConfigDict, goes_on: bool) -> None:
     """Writes config.json; where the run goes on, only the fields in FREE may have changed.
 
@@ -70,7 +81,7 @@ def settle(folder: pathlib.Path, config: ConfigDict, goes_on: bool) -> None:
     """
     path, new = folder / "config.json", flatten(config.to_dict())
     if goes_on and path.exists():
-        old = flatten(json.loads(path.read_text(encoding="utf-8")))
+        old = flatten(read_json(path))
         changed = [key for key in new | old if new.get(key) != old.get(key)]
         if fixed := [key for key in changed if not key.startswith(FREE)]:
             said = "; ".join(f"{key} was {old.get(key)}, is {new.get(key)}" for key in fixed[:4])

@@ -51,6 +51,10 @@ class Log:
         """A line of its own; the time until `resume` is no training time."""
         self._progress.line(text)
 
+    def overwrite(self, text: str) -> None:
+        """A passing line; on a terminal only."""
+        self._progress.passing(text)
+
     def resume(self) -> None:
         """Starts the clock of the speeds anew, after compiling, an evaluation or a checkpoint."""
         self._progress.restart()
@@ -113,6 +117,11 @@ class Progress:
         else:
             self.stream.write(text + "\n")
         self.stream.flush()
+
+    def passing(self, text: str) -> None:
+        """A line that the next one overwrites; nothing where the output is no terminal."""
+        if self.stream.isatty():
+            self._write(text)
 
     def line(self, text: str) -> None:
         """A whole line that stays."""

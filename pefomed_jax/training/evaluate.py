@@ -1,0 +1,122 @@
+"""Evaluation inside a run: validation loss, greedy answers, scores, and the shuffled control."""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from pefomed_jax.batch import Batch, Case
+from pefomed_jax.data import pipeline
+from pefomed_jax.data.prepare import Splits
+from pefomed_jax.data.sources import Source
+from pefomed_jax.decoding import greedy
+from pefomed_jax.evaluation import results
+from pefomed_jax.evaluation.predict import place, predict
+from pefomed_jax.peft import masks
+from pefomed_jax.training.compilations import Compilations
+from pefomed_jax.training.setup import Setup
+from pefomed_jax.training.state import TrainState
+from pefomed_jax.training.step import weighted_nll
+
+Progress = Callable[[int], None]
+
+
+class Evaluator:
+    """Answers and scores cases with the trained state; compiles once for validation and test.
+
+    Call its methods under `jax.set_mesh(pieces.mesh)`.
+    """
+
+    def __init__(
+        self,
+        pieces: Setup,
+        source: Source,
+        splits: Splits,
+        tokenizer: Any,
+        compilations: Compilations,
+    ):
+        self.config: ConfigDict = pieces.config
+        self.mesh, self._compilations = pieces.mesh, compilations
+        self._source, self._tokenizer = source, tokenizer
+        self.val = spread(splits.val, self.config.eval.val_limit)
+        self.test = splits.test
+        encoding = pipeline.Loader.of(source, tokenizer, self.config).encoding
+        self._prompts = encoding.prompts
+        # one T for all sets of cases: one compilation
+        self._length = pipeline.row_length(encoding.prompt_rows([*self.val, *self.test]))
+        self._generate = greedy.make_generate(
+            pieces.model, self.config.eval.max_new_tokens, int(tokenizer.eos_token_id)
+        )
+        self._prepare = jax.jit(functools.partial(_merged, alpha=self.config.lora.alpha))
+        self._nll = jax.jit(functools.partial(_nll, pieces.model))
+
+    def validate(self, state: TrainState, frozen: Any) -> dict[str, float]:
+        """`val_loss` and `val_<score>` on the validation cases; {} where there are none."""
+        if not self.val:
+            return {}
+        rows = self.predict(state, frozen, self.val)
+        scores = results.score(rows, self.config.task)
+        named = {f"val_{name}": float(value) for name, value in scores.items()}
+        return {"val_loss": self.loss(state, frozen), **named}
+
+    def loss(self, state: TrainState, frozen: Any) -> float:
+        """sum(w·nll) / sum(w) over the validation cases, without dropout, in nats a target."""
+        total = weight = 0.0
+        processes = {"process_index": jax.process_index(), "process_count": jax.process_count()}
+        batches = pipeline.loss_batches(
+            self._source, self.val, self._tokenizer, self.config, **processes
+        )
+        for batch, _ in batches:
+            placed = place(batch, self.mesh)
+            with self._compilations.watch(("loss", *batch.tokens.shape)):
+                nll, weights = self._nll(state.trainable, frozen, placed)
+            total, weight = total + float(nll), weight + float(weights)
+        return total / weight
+
+    def predict(
+        self,
+        state: TrainState,
+        frozen: Any,
+        cases: Sequence[Case],
+        progress: Progress = lambda done: None,
+    ) -> list[dict[str, Any]]:
+        """One row per case with its greedy answer, in order."""
+        with self._compilations.watch(("merge",)):
+            params = self._prepare(state.trainable, frozen)
+        batches = pipeline.eval_batches(
+            self._source,
+            cases,
+            self._tokenizer,
+            self.config,
+            length=self._length,
+            process_index=jax.process_index(),
+            process_count=jax.process_count(),
+        )
+
+        def generate(params: Any, batch: Batch) -> Any:
+            with self._compilations.watch(("generate", *batch.tokens.shape)):
+                return self._generate(params, batch)
+
+        return predict(
+            generate, params, batches, self._tokenizer, self._prompts, self.mesh, progress
+        )
+
+
+def spread(cases: Sequence[Case], limit: int) -> list[Case]:
+    """At most `limit` cases at even distances: the first ones would be of few images."""
+    if len(cases) <= limit:
+        return list(cases)
+    return [cases[i] for i in np.linspace(0, len(cases) - 1, limit).round().astype(int)]
+
+
+def _merged(trainable: Any, frozen: Any, alpha: float) -> Any:
+    return greedy.prepare(masks.merge(trainable, frozen), alpha)
+
+
+def _nll(model: Any, trainable: Any, frozen: Any, batch: Batch) -> tuple[jax.Array, jax.Array]:
+    logits = model.apply({"params": masks.merge(trainable, frozen)}, batch)
+    return weighted_nll(logits, batch.targets, batch.weights), jnp.sum(batch.weights)

@@ -1,0 +1,252 @@
+"""A run from its config to its results; started again, it goes on where it stopped.
+
+Order of things at a step: metrics row, then the checkpoint. An evaluation belongs to the row of its
+step and its score to the checkpoint of its step, so neither is lost or done twice over a restart.
+"""
+
+import math
+import pathlib
+import signal
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+from ml_collections import ConfigDict
+
+from pefomed_jax import base as base_lib
+from pefomed_jax.data import pipeline, prepare, sources
+from pefomed_jax.errors import UserError
+from pefomed_jax.evaluation import results
+from pefomed_jax.evaluation.predict import place
+from pefomed_jax.training import folder as run_folder
+from pefomed_jax.training import setup
+from pefomed_jax.training.checkpoint import Checkpoints, fingerprint
+from pefomed_jax.training.compilations import Compilations
+from pefomed_jax.training.evaluate import Evaluator
+from pefomed_jax.training.logging import Log, Row
+from pefomed_jax.validate import missing, select_by, validate
+
+CHECKPOINTS = "checkpoints"
+INTERRUPTED = 75  # exit code: stopped by a signal, saved
+
+
+def run(config: ConfigDict, workdir: pathlib.Path) -> int:
+    """Trains, evaluates and writes the run's folder; returns an exit code of `cli`.
+
+    Raises UserError, one line, for whatever the user can put right.
+    """
+    validate(config)
+    if need := missing(config):
+        raise UserError(f"still needed: {'; '.join(need)} (--dry_run shows the whole plan)")
+    pieces = setup.assemble(config)
+    with run_folder.lock(workdir):
+        at = run_folder.latest_step(workdir / CHECKPOINTS)
+        if at is not None and at > config.train.steps:
+            raise UserError(
+                f"{workdir} stands at step {at}, train.steps is {config.train.steps}: raise it or "
+                "give another --workdir"
+            )
+        run_folder.settle(workdir, config, goes_on=at is not None)
+        if at == config.train.steps and (workdir / "results.json").exists():
+            scores = run_folder.read_json(workdir / "results.json")
+            print(f"{workdir} is finished at step {at}; raise train.steps to go on")
+            print(results.table(scores["test"], scores["test_shuffled"]))
+            return 0
+        print(pieces.table, flush=True)
+        with jax.set_mesh(pieces.mesh):
+            return Run(pieces, workdir).all()
+
+
+class Stop:
+    """The first SIGTERM or ctrl-C lets the step end and be saved; the second ends at once."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        self._old: dict[int, Any] = {}
+
+    def __enter__(self) -> "Stop":
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._old[number] = signal.signal(number, self._ask)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._old.items():
+            signal.signal(number, handler)
+
+    def _ask(self, number: int, _: object) -> None:
+        self.asked = True
+        signal.signal(number, signal.SIG_DFL)
+
+
+class Run:
+    """One start of a run: everything loaded, the state where the last start left it."""
+
+    def __init__(self, pieces: setup.Setup, workdir: pathlib.Path):
+        config = pieces.config
+        self.pieces, self.config, self.workdir, self.stop = pieces, config, workdir, Stop()
+        self.steps = config.train.steps
+        self.tokenizer = base_lib.tokenizer(config)
+        self.source = sources.load(config)
+        self.splits = prepare.prepare(self.source, self.tokenizer, config, workdir)
+        self.order = pipeline.make_order(self.splits.train, self.tokenizer, config)
+        self.compilations = Compilations()
+        self.evaluator = Evaluator(
+            pieces, self.source, self.splits, self.tokenizer, self.compilations
+        )
+        base = base_lib.load(config, pieces.model, setup.shardings(pieces.base))
+        self.frozen = pieces.frozen(base)
+        self.abstract = pieces.abstract_state()
+        self.checkpoints = Checkpoints(
+            workdir / CHECKPOINTS, self.abstract.trainable, fingerprint(self.frozen)
+        )
+        self.state = self._first_or_restored(base)
+        self.log = Log(workdir, int(self.state.step), self.steps, config.train.log_every)
+        self._say_start()
+
+    def all(self) -> int:
+        """Trains to the end, then answers the test cases with the best state."""
+        try:
+            with self.stop:
+                self.train()
+                self.checkpoints.wait()
+            if self.stop.asked:
+                step = int(self.state.step)
+                self.log.say(f"stopped and saved at step {step}; the same command goes on")
+                return INTERRUPTED
+            self.finish()
+            return 0
+        finally:
+            self.log.close()
+            self.checkpoints.close()
+
+    def _first_or_restored(self, base: Any) -> Any:
+        if self.checkpoints.latest is not None:
+            return self.checkpoints.restore(self.abstract)[0]
+        state = self.pieces.first_state(base)
+        if other := self.config.weights.checkpoint:
+            trained = _other_run(pathlib.Path(other), self.abstract, fingerprint(self.frozen))
+            state = state.replace(trainable=trained)
+        return state
+
+    def _say_start(self) -> None:
+        config, devices = self.config, self.pieces.mesh.devices.flatten()
+        n = {name: len(getattr(self.splits, name)) for name in ("train", "val", "test")}
+        say = self.log.say
+        say(
+            f"{config.task} on {self.source.name}: {n['train']} training, {n['val']} validation, "
+            f"{n['test']} test cases; {self.order.steps_per_epoch:.1f} steps an epoch, rows of "
+            f"(T, A) = {', '.join(map(str, self.order.buckets))}, {self.order.waste():.0%} padding"
+        )
+        say(
+            f"{len(devices)} × {devices[0].device_kind}, mesh {dict(self.pieces.mesh.shape)}, "
+            f"attention {self.pieces.model.compute.implementation}, {config.model.dtype} over "
+            f"{config.model.base_dtype}"
+        )
+        if not self.evaluator.val:
+            say("no validation cases: the last checkpoint is the one that is tested")
+        if step := int(self.state.step):
+            say(f"going on after step {step} in {self.workdir}")
+
+    def train(self) -> None:
+        """Steps until the last one, or until asked to stop.
+
+        A row is written one step behind, so that the device does not wait for the host.
+        """
+        step_fn, waiting = self.pieces.jit_step(), None
+        for k, batch, _ in self._batches():
+            placed = place(batch, self.pieces.mesh)
+            shape = ("train", *batch.tokens.shape, batch.targets.shape[1])
+            with self.compilations.watch(shape) as new:
+                self.state, metrics = step_fn(self.state, self.frozen, placed)
+            if waiting:
+                self.log.step(self._row(*waiting))
+            waiting = (k + 1, metrics)
+            if new or self._due(k + 1) or self.stop.asked:
+                row, waiting = self._row(*waiting), None
+                self._milestone(k + 1, row)
+            if self.stop.asked:
+                return
+
+    def _batches(self) -> Iterator[Any]:
+        return pipeline.train_batches(
+            self.source,
+            self.splits.train,
+            self.tokenizer,
+            self.config,
+            start=int(self.state.step),
+            process_index=jax.process_index(),
+            process_count=jax.process_count(),
+            order=self.order,
+        )
+
+    def _row(self, step: int, metrics: Any) -> Row:
+        values = {name: value.item() for name, value in jax.device_get(metrics).items()}
+        if not math.isfinite(values["loss"]):
+            raise UserError(
+                f"step {step}: the loss is {values['loss']}; lower optimizer.lr or raise "
+                f"optimizer.clip (checkpoint kept: step {self.checkpoints.latest})"
+            )
+        return {"step": step, "epoch": step / self.order.steps_per_epoch, **values}
+
+    def _evaluates(self, step: int) -> bool:
+        return step % self.config.train.eval_every == 0 or step == self.steps
+
+    def _due(self, step: int) -> bool:
+        return self._evaluates(step) or step % self.config.train.checkpoint_every == 0
+
+    def _milestone(self, step: int, row: Row) -> None:
+        """Evaluation where one is due, the row, then the checkpoint where one is due."""
+        score = None
+        if self._evaluates(step):
+            row |= self.evaluator.validate(self.state, self.frozen)
+            score = self._score(row)
+        self.log.step(row)
+        if self._due(step) or self.stop.asked:
+            self.checkpoints.save(step, self.state, score=score)
+        if score is not None:
+            said = f"{select_by(self.config)} {abs(score):.3f}"
+            self.log.say(f"validation at step {step}: loss {row['val_loss']:.4f}, {said}")
+            self.log.draw()
+        self.log.resume()
+
+    def _score(self, row: Row) -> float | None:
+        """What selects the best checkpoint, higher is better; None without validation cases."""
+        name = select_by(self.config)
+        value = row.get(f"val_{name.removeprefix('val_')}")
+        if value is None and "val_loss" in row:
+            known = ", ".join(key.removeprefix("val_") for key in row if key.startswith("val_"))
+            raise UserError(f"train.select_by={name} is no score of these cases: {known}")
+        return -value if name == "val_loss" and value is not None else value
+
+    def finish(self) -> None:
+        """The test split, and the control with shuffled images, answered by the best state."""
+        best = self.checkpoints.best
+        if best is not None and best != int(self.state.step):
+            self.state = self.checkpoints.restore(self.abstract, best)[0]
+        why = "" if best is None else f", the best by {select_by(self.config)}"
+        self.log.say(f"test with the checkpoint of step {int(self.state.step)}{why}")
+        test = self._answer("predictions.jsonl", self.evaluator.test)
+        control = pipeline.control_images(self.evaluator.test)
+        shuffled = self._answer("predictions_shuffled.jsonl", control) if control else None
+        results.write_results(self.workdir / "results.json", test, shuffled)
+        self.log.say(results.table(test, shuffled))
+        self.log.say(f"{self.compilations}; everything is in {self.workdir}")
+
+    def _answer(self, name: str, cases: list[Any]) -> results.Scores:
+        def progress(done: int) -> None:
+            self.log.overwrite(f"{name}: {done}/{len(cases)}")
+
+        rows = self.evaluator.predict(self.state, self.frozen, cases, progress)
+        results.write_predictions(self.workdir / name, rows)
+        return results.score(rows, self.config.task)
+
+
+def _other_run(path: pathlib.Path, abstract: Any, base: str) -> Any:
+    """The best trainable tree of another run's folder (weights.checkpoint), for the next stage."""
+    folder = path / CHECKPOINTS if (path / CHECKPOINTS).is_dir() else path
+    if run_folder.latest_step(folder) is None:
+        raise UserError(f"weights.checkpoint: no checkpoint in {path}; give a run's folder")
+    checkpoints = Checkpoints(folder, abstract.trainable, base)
+    state, _ = checkpoints.restore(abstract, checkpoints.best)
+    checkpoints.close()
+    return state.trainable

@@ -1,0 +1,155 @@
+"""`--dry_run`: what would train, what is still needed, how much memory; nothing is allocated.
+
+Memory figures are the compiler's, of the real training step on abstract arrays, so they name the
+compiler and the target they were made for.
+"""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from pefomed_jax import base as base_lib
+from pefomed_jax.batch import Batch
+from pefomed_jax.data import pipeline, prepare, sources
+from pefomed_jax.errors import UserError
+from pefomed_jax.models import mllm
+from pefomed_jax.parallel import mesh as mesh_lib
+from pefomed_jax.training import setup
+from pefomed_jax.validate import missing, validate
+
+GIB = 2**30
+TEXT = 128  # tokens of text assumed in a row where the data is not there to be measured
+# XLA's CPU pipeline hoists float32 copies of all stacked bf16 weights out of the layer loop, which
+# no accelerator does: 13.5 GB of temporaries that are none.
+CPU_OPTIONS = {"xla_disable_hlo_passes": "while-loop-invariant-code-motion"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Memory:
+    """Bytes on one device."""
+
+    frozen: int
+    state: int
+    batch: int
+    temporaries: int
+
+    @property
+    def total(self) -> int:
+        return self.frozen + self.state + self.batch + self.temporaries
+
+
+def plan(config: ConfigDict) -> None:
+    """Prints the plan of a run. Raises UserError only for what no supplied file could mend."""
+    validate(config)
+    mesh, note = _mesh(config)
+    pieces = setup.assemble(config, mesh)
+    print(pieces.table)
+    print()
+    needed = missing(config)
+    print(
+        "still needed:" if needed else "nothing is missing: every file this config names is there"
+    )
+    for line in needed:
+        print(f"  {line}")
+    print()
+    shape, measured = row_shape(config, needed)
+    memory = step_memory(pieces, *shape)
+    _print_memory(config, mesh, memory, shape, measured, note)
+
+
+def _mesh(config: ConfigDict) -> tuple[Mesh, str]:
+    """The config's mesh, or one device where this machine has not got so many."""
+    try:
+        return mesh_lib.make(config.mesh), ""
+    except UserError as error:
+        ones = dict.fromkeys(mesh_lib.AXES, 1)
+        mesh = mesh_lib.make(ones, jax.devices()[:1])
+        return mesh, f"{error}; the figures below are for one device holding everything"
+
+
+def row_shape(config: ConfigDict, needed: list[str]) -> tuple[tuple[int, int], str]:
+    """((T, A), where they come from): the largest bucket of the data, or an assumption."""
+    if config.data.source != "phantom" and not needed:
+        tokenizer = base_lib.tokenizer(config)
+        source = sources.load(config)
+        splits = prepare.prepare(source, tokenizer, config)
+        counts = [f"{len(getattr(splits, s))} {s}" for s in ("train", "val", "test")]
+        bucket = pipeline.make_order(splits.train, tokenizer, config).buckets[-1]
+        return bucket, f"longest bucket of the data ({', '.join(counts)} cases)"
+    if config.data.buckets:
+        length = config.data.buckets[-1]
+        return (length, length - mllm.visual_tokens(config.model)), "last of data.buckets"
+    length = mllm.visual_tokens(config.model) + TEXT
+    return (length, TEXT), f"assumed: {TEXT} tokens of text, all of them targets"
+
+
+def abstract_batch(config: ConfigDict, length: int, answers: int) -> Batch:
+    """A training batch as shapes: config.train.batch_size rows of `length` tokens."""
+    rows, size = config.train.batch_size, config.model.vision.image_size
+    text = jax.ShapeDtypeStruct((rows, length), jnp.int32)
+    target = jax.ShapeDtypeStruct((rows, answers), jnp.int32)
+    return Batch(
+        tokens=text,
+        positions=text,
+        branch=text,
+        image_slot=text,
+        target_pos=target,
+        targets=target,
+        weights=jax.ShapeDtypeStruct((rows, answers), jnp.float32),
+        images=jax.ShapeDtypeStruct((rows, 1, size, size, 3), jnp.uint8),
+    )
+
+
+def step_memory(pieces: setup.Setup, length: int, answers: int) -> Memory:
+    """What the compiled training step takes on each device of the mesh, for rows of (T, A)."""
+    state, frozen = pieces.abstract_state(), pieces.abstract_frozen()
+    batch = abstract_batch(pieces.config, length, answers)
+    options = CPU_OPTIONS if pieces.mesh.devices.flat[0].platform == "cpu" else None
+    with jax.set_mesh(pieces.mesh):
+        compiled = pieces.jit_step().lower(state, frozen, batch).compile(compiler_options=options)
+    stats = compiled.memory_analysis()
+    held = _bytes_a_device(frozen), _bytes_a_device(state)
+    return Memory(*held, stats.argument_size_in_bytes - sum(held), stats.temp_size_in_bytes)
+
+
+def _bytes_a_device(tree: Any) -> int:
+    """Bytes of the shards that one device holds."""
+    total = 0
+    for leaf in jax.tree.leaves(tree):
+        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            leaf = jax.eval_shape(jax.random.key_data, leaf)
+        shape = leaf.sharding.shard_shape(leaf.shape) if leaf.sharding else leaf.shape
+        count = 1
+        for size in shape:
+            count *= size
+        total += count * leaf.dtype.itemsize
+    return total
+
+
+def _print_memory(
+    config: ConfigDict,
+    mesh: Mesh,
+    memory: Memory,
+    shape: tuple[int, int],
+    measured: str,
+    note: str,
+) -> None:
+    device = mesh.devices.flat[0]
+    sizes = ", ".join(f"{axis}={mesh.shape[axis]}" for axis in mesh_lib.AXES)
+    if note:
+        print(f"note: {note}")
+    print(
+        f"memory of a training step on each device, batch {config.train.batch_size}, "
+        f"T={shape[0]}, A={shape[1]} ({measured}), remat={config.model.remat}:"
+    )
+    for field in dataclasses.fields(memory):
+        print(f"  {field.name:<12}{getattr(memory, field.name) / GIB:8.2f} GiB")
+    print(f"  {'total':<12}{memory.total / GIB:8.2f} GiB")
+    print(
+        f"compiler: XLA of jax {jax.__version__}, target {device.platform} ({device.device_kind}), "
+        f"mesh {sizes}; other targets fuse otherwise, so take it as an estimate there"
+    )
