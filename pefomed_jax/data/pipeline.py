@@ -89,7 +89,8 @@ def train_batches(
     """(k, this process's rows of global batch k, cases in all its rows), k = start..steps-1.
 
     `order` is make_order's, where the caller has it already. Close the iterator (or exhaust it)
-    to end the worker processes. Errors: the global batch does not divide by the processes.
+    to end the worker processes. With `data.workers`, absl's flags must be parsed, as app.run does.
+    Errors: UserError where the global batch does not divide by the processes.
     """
     order = make_order(cases, tokenizer, config) if order is None else order
     share = _share(order.batch_size, process_index, process_count)
