@@ -18,8 +18,8 @@ from pefomed_jax.data import pipeline, prepare, sources
 from pefomed_jax.errors import UserError
 from pefomed_jax.evaluation import results
 from pefomed_jax.evaluation.predict import place
+from pefomed_jax.training import flops, setup
 from pefomed_jax.training import folder as run_folder
-from pefomed_jax.training import setup
 from pefomed_jax.training.checkpoint import Checkpoints, fingerprint
 from pefomed_jax.training.compilations import Compilations
 from pefomed_jax.training.evaluate import Evaluator
@@ -89,6 +89,10 @@ class Run:
         self.source = sources.load(config)
         self.splits = prepare.prepare(self.source, self.tokenizer, config, workdir)
         self.order = pipeline.make_order(self.splits.train, self.tokenizer, config)
+        self.cost = flops.cost(pieces.params, pieces.labels, config.model)
+        devices = pieces.mesh.devices.flatten()
+        peak = flops.peak(devices[0].device_kind, config.model.dtype)
+        self.peak = None if peak is None else peak * len(devices)
         self.compilations = Compilations()
         self.evaluator = Evaluator(
             pieces, self.source, self.splits, self.tokenizer, self.compilations
@@ -152,18 +156,18 @@ class Run:
 
         A row is written one step behind, so that the device does not wait for the host.
         """
-        step_fn, waiting = self.pieces.jit_step(), None
+        step_fn, waiting, done = self.pieces.jit_step(), None, 0.0
         for k, batch, _ in self._batches():
             placed = place(batch, self.pieces.mesh)
             shape = ("train", *batch.tokens.shape, batch.targets.shape[1])
             with self.compilations.watch(shape) as new:
                 self.state, metrics = step_fn(self.state, self.frozen, placed)
             if waiting:
-                self.log.step(self._row(*waiting))
-            waiting = (k + 1, metrics)
+                self.log.step(self._row(*waiting), done, self.peak)
+            waiting, done = (k + 1, metrics), self.cost.step(batch) * jax.process_count()
             if new or self._due(k + 1) or self.stop.asked:
                 row, waiting = self._row(*waiting), None
-                self._milestone(k + 1, row)
+                self._milestone(k + 1, row, done)
             if self.stop.asked:
                 return
 
@@ -194,13 +198,13 @@ class Run:
     def _due(self, step: int) -> bool:
         return self._evaluates(step) or step % self.config.train.checkpoint_every == 0
 
-    def _milestone(self, step: int, row: Row) -> None:
+    def _milestone(self, step: int, row: Row, done: float) -> None:
         """Evaluation where one is due, the row, then the checkpoint where one is due."""
         score = None
         if self._evaluates(step):
             row |= self.evaluator.validate(self.state, self.frozen)
             score = self._score(row)
-        self.log.step(row)
+        self.log.step(row, done, self.peak)
         if self._due(step) or self.stop.asked:
             self.checkpoints.save(step, self.state, score=score)
         if score is not None:
