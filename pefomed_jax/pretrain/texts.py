@@ -19,7 +19,7 @@ from pefomed_jax.pretrain import plain
 
 PICTURE, PAIR = 0.4, 0.36  # of the rows; of those without a picture 60 % are pairs, 40 % plain text
 NAME_IT = "[caption] Say in plain words what can be seen here."
-LENGTH, ANSWERS = 128, 72  # the bucket (T, A) of every batch
+LENGTH, ANSWERS = 104, 64  # the bucket (T, A) of every batch
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Writer:
     def picture_row(self, content: scene.Scene) -> tokens.Row:
         """A picture and its plain words; a line is left out."""
         said = Text("[INST] <Img>", f"</Img> {NAME_IT} [/INST]", plain.words(content, line=False))
-        return self.encoder.row([said], training=True)
+        return self.encoder.rows([[said]], training=True)[0]
 
     def _row(self, content: scene.Scene, rng: np.random.Generator) -> tokens.Row:
         kind = rng.random()
@@ -82,7 +82,7 @@ class Writer:
         """(prompt, answer with its end) of each text, as many as the bucket holds."""
         after = self.encoder.encode([t.after for t in texts])
         answers = self.encoder.encode([t.answer for t in texts])
-        branches, room = [], LENGTH - 24
+        branches, room = [], LENGTH - 20
         for prompt, answer in zip(after, answers, strict=True):
             room -= len(prompt) + len(answer) + 1
             if room >= 0:
