@@ -8,10 +8,11 @@ before the checkpoint of the same step, so a checkpoint finds its rows and later
 """
 
 import fcntl
+import io
 import json
 import os
 import pathlib
-from typing import Any, TextIO
+from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -33,7 +34,7 @@ FREE = (
 RESCORES = ("train.steps", "eval.")
 
 
-def lock(folder: pathlib.Path) -> TextIO:
+def lock(folder: pathlib.Path) -> io.TextIOBase:
     """Makes the folder and locks it until the handle is closed or the process ends in any way.
 
     Raises UserError when another run holds it.

@@ -4,12 +4,13 @@ metrics.jsonl holds only what an uninterrupted run would hold, bit by bit: no ti
 the progress line and to TensorBoard.
 """
 
+import io
 import json
 import pathlib
 import shutil
 import sys
 import time
-from typing import Any, TextIO
+from typing import Any
 
 from tensorboardX import SummaryWriter
 
@@ -76,7 +77,7 @@ class Log:
 class Progress:
     """One line: step, loss, learning rate, useful tokens/s, MFU, time to go."""
 
-    def __init__(self, steps: int, stream: TextIO):
+    def __init__(self, steps: int, stream: io.TextIOBase):
         self.steps, self.stream = steps, stream
         self._open = False  # a line on a terminal waits to be overwritten
         self.restart()
