@@ -1,0 +1,87 @@
+"""The dry run: exact counts, a memory estimate, what is missing, and nothing allocated."""
+
+import os
+import re
+import resource
+import subprocess
+import sys
+
+import pytest
+import runs
+
+from pefomed_jax import config as config_lib
+from pefomed_jax.errors import UserError
+from pefomed_jax.training import plan, setup
+
+
+def figures(said):
+    return {name: float(size) for name, size in re.findall(r"^  (\w+) +([\d.]+) GiB$", said, re.M)}
+
+
+@pytest.mark.slow
+def test_dry_run_of_the_paper_size():
+    """In a process of its own: its peak memory shows that no weight was made."""
+    code = (
+        "import resource; from pefomed_jax import config; from pefomed_jax.training import plan;"
+        "plan.plan(config.make('mrg', '7b'));"
+        "print('peak KiB', resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    )
+    env = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env)
+    assert done.returncode == 0, done.stderr
+    said = done.stdout
+    for count in ("33,554,432", "23,072,768", "56,627,200", "986,975,872", "2,816"):
+        assert count in said
+    for flag in ("weights.vision", "weights.llm", "tokenizer", "data.dir"):
+        assert f"--config.{flag}=PATH" in said
+    assert "target cpu" in said
+    sizes = figures(said)
+    assert sizes["frozen"] == pytest.approx(14735.02 / 1024, abs=0.01)
+    assert sizes["state"] == pytest.approx(3 * 216.02 / 1024, abs=0.01)
+    assert sizes["total"] < 20
+    assert int(said.split("peak KiB")[1]) < 3 * 2**20
+
+
+def test_plan_of_a_small_run_on_its_mesh(tmp_path, capsys):
+    data = runs.write_pictures(tmp_path / "data")
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    plan.plan(runs.config(data, mesh__data=4, mesh__fsdp=2))
+    said = capsys.readouterr().out
+    assert "nothing is missing" in said
+    assert "longest bucket of the data (24 train, 8 val, 8 test cases)" in said
+    assert "mesh data=4, fsdp=2, tensor=1" in said
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 2**20
+
+
+def test_a_mesh_that_is_not_here_is_planned_on_one_device(tmp_path, capsys):
+    data = runs.write_pictures(tmp_path / "data")
+    plan.plan(runs.config(data, mesh__data=16, train__batch_size=16))
+    said = capsys.readouterr().out
+    assert "does not fit 8 devices" in said
+    assert "the figures below are for one device holding everything" in said
+
+
+def test_sharding_divides_the_frozen_base():
+    """fsdp=8 holds an eighth of the large leaves on each device."""
+    config = config_lib.make("mrg", "small")
+    config.mesh.data, config.mesh.fsdp = 1, 8
+    sharded = setup.assemble(config)
+    config.mesh.data, config.mesh.fsdp = 8, 1
+    whole = setup.assemble(config)
+    sizes = [plan._bytes_a_device(pieces.abstract_frozen()) for pieces in (sharded, whole)]
+    assert sizes[0] < 0.2 * sizes[1]
+
+
+def test_a_rule_that_matches_nothing_is_an_error_here_too(tmp_path):
+    config = runs.config(tmp_path, trainable=(("adapter", "lora"), (".*", "frozen")))
+    with pytest.raises(UserError, match="matches no parameter"):
+        plan.plan(config)
+
+
+def test_row_shape_is_assumed_where_there_is_no_data():
+    shape, said = plan.row_shape(config_lib.make("mrg", "7b"), ["data"])
+    assert shape == (256 + 128, 128)
+    assert "assumed" in said
+    config = config_lib.make("mrg", "7b")
+    config.data.buckets = (320, 512)
+    assert plan.row_shape(config, ["data"])[0] == (512, 256)
