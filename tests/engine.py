@@ -9,9 +9,11 @@ import numpy as np
 
 from pefomed_jax.batch import Batch
 from pefomed_jax.models import mllm
+from pefomed_jax.parallel import paths
 from pefomed_jax.peft import lora, masks
 
 RULES = (("lora_[ab]$", "lora"), ("^connector/", "connector"), (".*", "frozen"))
+KEY = jax.random.key(0)
 TARGETS = r"^llm/layers/.*attn/(q|v)_proj$"
 
 
@@ -28,21 +30,36 @@ class Engine:
 def make(config: Any, rank: int = 4, dropout: float = 0.0, zero_b: bool = False) -> Engine:
     """Random weights everywhere; lora_b too, unless zero_b."""
     model = mllm.build(config, adapter=lora.LoRA(alpha=6.0, dropout=dropout))
-    params = mllm.init_params(mllm.build(config), jax.random.key(0))
-    params = lora.add(params, TARGETS, rank, jax.random.key(1))
-    if not zero_b:
-        params = noisy(params)
-    if config.base_dtype == "float64":
-        params = jax.tree.map(lambda x: x.astype(jnp.float64), params)
+    shapes = jax.eval_shape(lambda p, key: lora.add(p, TARGETS, rank, key), abstract(config), KEY)
+    params = noisy(fill(shapes))
+    if zero_b:
+        params = jax.tree_util.tree_map_with_path(
+            lambda path, x: jnp.zeros_like(x) if paths.name(path).endswith("lora_b") else x, params
+        )
     labels = masks.resolve(params, RULES)
     return Engine(model, labels, *masks.partition(params, labels))
 
 
+def abstract(config: Any) -> masks.Tree:
+    """The base's shapes."""
+    return jax.eval_shape(lambda key: mllm.init_params(mllm.build(config), key), KEY)
+
+
+def fill(shapes: masks.Tree) -> masks.Tree:
+    """Ones for norm scales, zeros for the rest."""
+
+    def one(path, leaf):
+        value = 1.0 if paths.name(path).endswith("scale") else 0.0
+        return jnp.asarray(np.full(leaf.shape, value), leaf.dtype)
+
+    return jax.tree_util.tree_map_with_path(one, shapes)
+
+
 def noisy(params: masks.Tree) -> masks.Tree:
-    """Moves every leaf, so that zeros and ones hide nothing."""
+    """Moves every leaf, so that zeros and ones hide nothing; NumPy, to compile nothing."""
     rng = np.random.default_rng(3)
     return jax.tree.map(
-        lambda x: x + jnp.asarray(0.1 * rng.standard_normal(x.shape), x.dtype), params
+        lambda x: jnp.asarray(np.asarray(x) + 0.15 * rng.standard_normal(x.shape), x.dtype), params
     )
 
 

@@ -99,7 +99,7 @@ class MLLM(nn.Module):
         visual = self.connect(features, deterministic)
         x = self.embed(batch.tokens, batch.image_slot, visual)
         x, _ = self.hidden(x, batch.positions, batch.branch, None, deterministic)
-        x = jnp.take_along_axis(x, batch.target_pos[:, :, None], axis=1)
+        x = shard_rows(jnp.take_along_axis(x, batch.target_pos[:, :, None], axis=1))
         return self.logits(x, deterministic)
 
     def __call__(self, batch: Batch, deterministic: bool = True) -> Float[Array, "B A V"]:

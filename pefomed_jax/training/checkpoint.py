@@ -75,14 +75,18 @@ class Checkpoints:
     """The checkpoints in one folder: the last one and the best one by score are kept.
 
     `trainable` (arrays or shapes) and `base` (the fingerprint) say what a checkpoint must match.
+    With read_only nothing in the folder is touched: it may be a run that is still going.
     """
 
-    def __init__(self, folder: Path, trainable: Any, base: str):
+    def __init__(self, folder: Path, trainable: Any, base: str, read_only: bool = False):
         self.folder = Path(folder).absolute()
         self._want = {"base": base, "trainable": _shapes(trainable)}
         self._scores: dict[int, float] = {}
         options = ocp.CheckpointManagerOptions(
-            preservation_policy=_LastAndBest(self), create=True, cleanup_tmp_directories=True
+            preservation_policy=_LastAndBest(self),
+            create=not read_only,
+            cleanup_tmp_directories=not read_only,
+            read_only=read_only,
         )
         self._manager = ocp.CheckpointManager(
             self.folder, options=options, item_names=("state", "meta")

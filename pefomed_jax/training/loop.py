@@ -250,7 +250,7 @@ def _other_run(path: pathlib.Path, abstract: Any, base: str) -> Any:
     folder = path / CHECKPOINTS if (path / CHECKPOINTS).is_dir() else path
     if run_folder.latest_step(folder) is None:
         raise UserError(f"weights.checkpoint: no checkpoint in {path}; give a run's folder")
-    checkpoints = Checkpoints(folder, abstract.trainable, base)
+    checkpoints = Checkpoints(folder, abstract.trainable, base, read_only=True)
     state, _ = checkpoints.restore(abstract, checkpoints.best)
     checkpoints.close()
     return state.trainable

@@ -47,18 +47,14 @@ def test_float32_with_dropout(model_config):
     compare(model_config, 5e-5, dropout=0.2)
 
 
-def test_stacked_form(model_config):
+def test_stacked_form_with_accumulation(model_config):
     model_config.scan = True
-    compare(model_config, 5e-5, dropout=0.0, meshes=MESHES[1:2])
-
-
-def test_accumulation_on_a_mesh(model_config):
     compare(model_config, 5e-5, dropout=0.0, meshes=MESHES[2:], accumulate=2)
 
 
 def test_float64(model_config):
     model_config.update(dtype="float64", base_dtype="float64")
-    model_config.vision.depth = 1
+    model_config.vision.depth = model_config.llm.depth = 1
     with jax.enable_x64(True):
         compare(model_config, 1e-9, dropout=0.0)
 

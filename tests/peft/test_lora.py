@@ -49,7 +49,7 @@ def test_dropout_is_on_the_lora_input_only():
 def test_init_is_kaiming_uniform_and_zero(model_config):
     model_config.llm.width = 256
     model_config.llm.heads = model_config.llm.kv_heads = 8
-    params = mllm.init_params(mllm.build(model_config), jax.random.key(0))
+    params = engine.noisy(engine.fill(engine.abstract(model_config)))
     leaves = flatten_dict(lora.add(params, engine.TARGETS, 64, jax.random.key(1)), sep="/")
     a = leaves["llm/layers/0/attn/q_proj/lora_a"]
     assert a.shape == (256, 64)
@@ -64,7 +64,7 @@ def test_init_is_kaiming_uniform_and_zero(model_config):
 
 
 def test_stacked_form_holds_the_same_values(model_config):
-    params = mllm.init_params(mllm.build(model_config), jax.random.key(0))
+    params = engine.noisy(engine.fill(engine.abstract(model_config)))
     key = jax.random.key(1)
     one = stack.stack(lora.add(params, engine.TARGETS, 4, key))
     other = lora.add(stack.stack(params), engine.TARGETS, 4, key)
@@ -76,7 +76,7 @@ def test_stacked_form_holds_the_same_values(model_config):
 
 
 def test_add_errors(model_config):
-    params = mllm.init_params(mllm.build(model_config), jax.random.key(0))
+    params = engine.noisy(engine.fill(engine.abstract(model_config)))
     key = jax.random.key(1)
     with pytest.raises(UserError, match=r"matches no linear layer; .*llm/layers/\*/attn/q_proj"):
         lora.add(params, "query_proj$", 4, key)
@@ -90,18 +90,18 @@ def test_zero_b_is_the_base_and_merged_is_unmerged(model_config):
     batch = engine.batch(model_config, rows=2)
     e = engine.make(model_config, zero_b=True)
     params = masks.merge(e.trainable, e.frozen)
-    base = mllm.build(model_config)
+    base, adapted = jax.jit(mllm.build(model_config).apply), jax.jit(e.model.apply)
     plain = lora.merge(params, alpha=6.0)
     assert not any("lora" in path for path in flatten_dict(plain, sep="/"))
-    want = base.apply({"params": plain}, batch)
-    np.testing.assert_array_equal(e.model.apply({"params": params}, batch), want)
+    want = base({"params": plain}, batch)
+    np.testing.assert_array_equal(adapted({"params": params}, batch), want)
 
     params = engine.noisy(params)
-    adapted = e.model.apply({"params": params}, batch)
-    merged = base.apply({"params": lora.merge(params, alpha=6.0)}, batch)
-    wrong = base.apply({"params": lora.merge(params, alpha=4.0)}, batch)
-    assert engine.worst(merged, adapted) < 2e-5
-    assert engine.worst(wrong, adapted) > 1e-3
+    want = adapted({"params": params}, batch)
+    merged = base({"params": lora.merge(params, alpha=6.0)}, batch)
+    wrong = base({"params": lora.merge(params, alpha=4.0)}, batch)
+    assert engine.worst(merged, want) < 2e-5
+    assert engine.worst(wrong, want) > 1e-3
 
 
 def test_merge_keeps_the_kernel_dtype():

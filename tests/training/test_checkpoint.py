@@ -178,10 +178,15 @@ def test_a_save_killed_half_way_leaves_the_older_step(tmp_path):
     assert left[0] == "1"
     assert any("tmp" in name for name in left), left
     tree = {"kernel": jnp.ones((64, 64))}
-    points = checkpoint.Checkpoints(tmp_path, tree, base="b")
     first = state.TrainState(jnp.int32(0), tree, (), jax.random.key(0))
+    first = state.placed(first, mesh.make(dict(data=8, fsdp=1, tensor=1)))
+    reader = checkpoint.Checkpoints(tmp_path, tree, base="b", read_only=True)
+    assert int(reader.restore(first)[0].step) == 1
+    reader.close()
+    assert sorted(path.name for path in tmp_path.iterdir()) == left
+    points = checkpoint.Checkpoints(tmp_path, tree, base="b")
     assert points.latest == 1
-    found, _ = points.restore(state.placed(first, mesh.make(dict(data=8, fsdp=1, tensor=1))))
+    found, _ = points.restore(first)
     assert int(found.step) == 1
     points.save(2, found)
     points.wait()
