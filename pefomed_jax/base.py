@@ -9,7 +9,7 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 from ml_collections import ConfigDict
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file, save
 
 from pefomed_jax.errors import UserError
 from pefomed_jax.models import stack
@@ -85,9 +85,8 @@ def write(folder: pathlib.Path, tree: dict[str, Any], made: dict[str, Any]) -> N
     """Stores a canonical tree in float16 without its connector, and how it was made."""
     kept = flatten_dict({k: v for k, v in tree.items() if k != FRESH}, sep="/")
     folder.mkdir(parents=True, exist_ok=True)
-    save_file(
-        {path: np.asarray(leaf).astype(np.float16) for path, leaf in kept.items()}, folder / WEIGHTS
-    )
+    half = {path: np.asarray(leaf).astype(np.float16) for path, leaf in kept.items()}
+    (folder / WEIGHTS).write_bytes(save(half))
     (folder / MADE).write_text(json.dumps(made, indent=2) + "\n", encoding="utf-8")
 
 

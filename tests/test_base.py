@@ -1,0 +1,157 @@
+"""The embedded base: it loads in either form, its tokenizer returns any text, it stays small."""
+
+import json
+import random
+
+import jax
+import numpy as np
+import pytest
+from flax.traverse_util import flatten_dict
+
+from pefomed_jax import base
+from pefomed_jax import config as config_lib
+from pefomed_jax.data import prompts
+from pefomed_jax.data.sources.phantom import questions, scene, text
+from pefomed_jax.errors import UserError
+from pefomed_jax.models import mllm, stack
+from pefomed_jax.pretrain import tokenizer as tokenizer_lib
+
+
+@pytest.fixture(scope="module")
+def config():
+    return config_lib.make("mrg")
+
+
+@pytest.fixture(scope="module")
+def tokenizer(config):
+    return base.tokenizer(config)
+
+
+def test_the_assets_are_at_most_six_megabytes():
+    files = [path for path in base.ASSETS.rglob("*") if path.is_file()]
+    assert {path.name for path in files} >= {base.WEIGHTS, base.MADE, "tokenizer.json"}
+    assert sum(path.stat().st_size for path in files) <= 6_000_000
+    made = json.loads((base.ASSETS / base.MADE).read_text())
+    assert {"seed", "vision_steps", "decoder_steps", "vision", "decoder"} <= made.keys()
+    assert made["vision"]["micro"] > 0.95
+
+
+def test_the_tiny_base_loads_in_base_dtype_with_a_fresh_connector(config):
+    config = config.copy_and_resolve_references()
+    model = mllm.build(config.model)
+    tree = base.load(config, model)
+    abstract = jax.eval_shape(lambda k: mllm.init_params(model, k), jax.random.key(0))
+    assert jax.tree.map(lambda x: (x.shape, x.dtype), tree) == jax.tree.map(
+        lambda x: (x.shape, x.dtype), abstract
+    )
+    config.seed = config.seed + 1
+    other = base.load(config, model)
+    same = jax.tree.map(np.array_equal, tree, other)
+    assert not same["connector"]["proj"]["kernel"]
+    assert all(jax.tree.leaves({k: v for k, v in same.items() if k != "connector"}))
+
+
+def test_stacked_and_half_precision_forms_hold_the_same_weights(config):
+    config = config.copy_and_resolve_references()
+    plain = base.load(config, mllm.build(config.model))
+    config.model.update(scan=True, base_dtype="bfloat16")
+    stacked = base.load(config, mllm.build(config.model))
+    back = flatten_dict(stack.unstack(stacked))
+    for path, leaf in flatten_dict(plain).items():
+        if path[0] != base.FRESH:
+            assert back[path].dtype == "bfloat16"
+            np.testing.assert_array_equal(back[path], leaf.astype("bfloat16"))
+
+
+def test_leaves_are_placed_as_the_shardings_say(config):
+    mesh = jax.make_mesh((len(jax.devices()),), ("data",))
+    whole = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+    model = mllm.build(config.model)
+    abstract = jax.eval_shape(lambda k: mllm.init_params(model, k), jax.random.key(0))
+    tree = base.load(config, model, jax.tree.map(lambda _: whole, abstract))
+    assert all(leaf.sharding == whole for leaf in jax.tree.leaves(tree))
+
+
+def test_random_weights_are_those_of_the_seed(config, model_config):
+    config = config.copy_and_resolve_references()
+    config.weights.base = "random"
+    model = mllm.build(model_config)
+    expected = mllm.init_params(model, jax.random.key(config.seed))
+    jax.tree.map(np.testing.assert_array_equal, base.load(config, model), expected)
+
+
+def test_another_size_or_base_is_one_line(config):
+    config = config.copy_and_resolve_references()
+    config.model.llm.width = 80
+    with pytest.raises(UserError, match=r"llm/.* \[.*160.*\], config.model asks for \[.*80.*\]"):
+        base.load(config, mllm.build(config.model))
+    config.weights.base = ""
+    with pytest.raises(UserError, match=r"weights\.base=random"):
+        base.load(config, mllm.build(config.model))
+
+
+def test_the_tokenizer_files_come_from_the_code(tmp_path):
+    tokenizer_lib.write(tmp_path)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        assert (tmp_path / name).read_bytes() == (base.ASSETS / name).read_bytes()
+
+
+def test_ids_are_laid_out_like_llama(tokenizer, config):
+    assert len(tokenizer) == config.model.llm.vocab_size == tokenizer_lib.SIZE
+    assert tokenizer.convert_ids_to_tokens([0, 1, 2]) == ["<unk>", "<s>", "</s>"]
+    assert (tokenizer.bos_token_id, tokenizer.eos_token_id) == (1, 2)
+    assert tokenizer("A nodule")["input_ids"][0] == 1
+    pieces = [f"<0x{byte:02X}>" for byte in range(256)]
+    assert tokenizer.convert_tokens_to_ids(pieces) == list(range(3, 259))
+
+
+ODD = (
+    *("", " ", "  two  blanks ", "line\nbreak\ttab", "Ärzte größer 3.5 × 2 µm", "胸部X線 🫁"),
+    *("<0x41>", "▁under", "\x00\x7f\u2028", "[INST] <Img> </Img> [/INST]"),
+)
+
+
+@pytest.mark.parametrize("words", ODD)
+def test_text_comes_back(tokenizer, words):
+    assert back(tokenizer, words) == words
+
+
+def test_random_text_of_any_script_comes_back(tokenizer):
+    rng = random.Random(0)
+    ranges = [(1, 128), (128, 0xD800), (0xE000, 0x110000)]
+    for _ in range(1000):
+        words = "".join(chr(rng.randrange(*rng.choice(ranges))) for _ in range(rng.randrange(20)))
+        assert back(tokenizer, words) == words
+
+
+def back(tokenizer, words: str) -> str:
+    ids = tokenizer(words, add_special_tokens=False)["input_ids"]
+    assert tokenizer.unk_token_id not in ids
+    return tokenizer.decode(ids, skip_special_tokens=True)
+
+
+def test_words_of_reports_and_prompts_are_single_pieces(tokenizer):
+    for seed in range(100):
+        content = scene.sample(seed)
+        lines = [text.report(content), *(q.question for q in questions.ask(content))]
+        for line in lines:
+            marks = sum(line.count(mark) for mark in ".,:?")
+            assert len(tokenizer.tokenize(line)) == len(line.split()) + marks, line
+    for line in (line for lines in prompts.INSTRUCTIONS.values() for line in lines):
+        words = line.replace(prompts.SLOT, "")
+        assert len(tokenizer.tokenize(words)) <= 1.3 * len(words.split()) + 2, line
+    for mark in tokenizer_lib.MARKS:
+        assert tokenizer.tokenize(mark.strip()) == [mark]
+
+
+def test_a_missing_tokenizer_is_one_line(config, tmp_path):
+    config = config.copy_and_resolve_references()
+    for folder, words in (
+        ("", "is empty"),
+        ("/no/such", "no folder"),
+        (str(tmp_path), "tokenizer.json"),
+    ):
+        config.tokenizer = folder
+        with pytest.raises(UserError, match=words) as error:
+            base.tokenizer(config)
+        assert "\n" not in str(error.value)
