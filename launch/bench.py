@@ -14,11 +14,13 @@ Weights are random; LoRA (q and v, rank 64, alpha 16, no dropout) and the connec
 """
 
 import argparse
+import functools
 import json
 import resource
 import statistics
 import sys
 import time
+import zlib
 from collections.abc import Callable
 from typing import Any
 
@@ -26,13 +28,12 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from pefomed_jax import base
 from pefomed_jax import config as config_lib
 from pefomed_jax.batch import Batch
 from pefomed_jax.decoding import greedy
 from pefomed_jax.evaluation.predict import place
 from pefomed_jax.models import mllm
-from pefomed_jax.peft import masks
+from pefomed_jax.parallel import paths
 from pefomed_jax.training import flops, setup
 
 PREFIX = 8  # BOS and the tokens in front of the image
@@ -130,13 +131,35 @@ def fixed_batch(config: ConfigDict, args: argparse.Namespace, answer: int) -> Ba
     ).validate()
 
 
+def random_weights(abstract: Any, seed: int) -> Any:
+    """Scales of 1 and normal(0.02) elsewhere, leaf by leaf, in the shapes and shards of `abstract`.
+
+    `base.load` draws the whole tree in one program, which on a CPU takes several times its memory.
+    """
+    key = jax.random.key(seed)
+
+    def draw(path: tuple[Any, ...], leaf: jax.ShapeDtypeStruct) -> jax.Array:
+        name = paths.name(path)
+        if name.endswith("scale"):
+            return jax.device_put(np.ones(leaf.shape, leaf.dtype), leaf.sharding)
+        own = jax.random.fold_in(key, zlib.crc32(name.encode()))
+        return _normal(leaf.shape, leaf.dtype, leaf.sharding)(own)
+
+    return jax.block_until_ready(jax.tree_util.tree_map_with_path(draw, abstract))
+
+
+@functools.cache
+def _normal(shape: tuple[int, ...], dtype: Any, sharding: Any) -> Callable[[jax.Array], jax.Array]:
+    return jax.jit(lambda key: 0.02 * jax.random.normal(key, shape, dtype), out_shardings=sharding)
+
+
 class Train:
     """One optimizer step a call; returns the loss."""
 
     def __init__(self, config: ConfigDict, args: argparse.Namespace):
         pieces = setup.assemble(config)
         host = fixed_batch(config, args, args.answer)
-        weights = base.load(config, pieces.model, setup.shardings(pieces.base))
+        weights = random_weights(pieces.base, args.seed)
         self.state, self.frozen = pieces.first_state(weights), pieces.frozen(weights)
         self.step, self.batch = pieces.jit_step(), place(host, pieces.mesh)
         self.tokens = host.tokens.size
@@ -162,10 +185,9 @@ class Generate:
         config.model.scan = False  # layers are apart in decoding
         pieces = setup.assemble(config)
         self.batch = place(fixed_batch(config, args, 1), pieces.mesh)
-        weights = base.load(config, pieces.model, setup.shardings(pieces.base))
-        trainable = pieces.first_state(weights).trainable
-        params = masks.merge(trainable, pieces.frozen(weights))
-        self.params = greedy.prepare(params, config.lora.alpha)
+        weights = random_weights(pieces.base, args.seed)
+        # what adapters merged into the base leave behind: a tree of the same sizes
+        self.params = greedy.prepare(weights, config.lora.alpha)
         self.model, self.new = pieces.model, args.new
         self.tokens = args.batch * args.new
         self.rows, self.implementation = args.batch, pieces.model.compute.implementation
