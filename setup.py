@@ -10,7 +10,7 @@ TORCH = ["torch==2.13.0; python_version < '3.12'", "peft>=0.21; python_version <
 setup(
     name="pefomed_jax",
     version="0.1.0",
-    description="Parameter-efficient fine-tuning of multimodal language models on medical images, in JAX/Flax",
+    description="Parameter-efficient fine-tuning of multimodal LLMs on medical images, in JAX/Flax",
     long_description=(HERE / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",

@@ -61,6 +61,5 @@ class Batch:
 
 def _expect(name: str, array: Array, shape: tuple[int, ...], dtype: Any) -> None:
     if tuple(array.shape) != shape or array.dtype != dtype:
-        raise ValueError(
-            f"batch.{name} is {array.dtype}{list(array.shape)}, expected {np.dtype(dtype)}{list(shape)}"
-        )
+        want = f"{np.dtype(dtype)}{list(shape)}"
+        raise ValueError(f"batch.{name} is {array.dtype}{list(array.shape)}, expected {want}")
