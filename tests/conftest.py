@@ -17,6 +17,8 @@ import pefomed_jax.batch  # noqa: F401
 
 install_import_hook("pefomed_jax", "beartype.beartype")
 
+import samples  # noqa: E402
+
 SHARED = pathlib.Path(__file__).parents[1] / ".." / "shared"
 
 
@@ -31,16 +33,4 @@ def shared() -> pathlib.Path:
 @pytest.fixture
 def model_config() -> ConfigDict:
     """A model that compiles in a second: 2 + 2 layers, grouped queries, 4 visual tokens."""
-    return ConfigDict(
-        {
-            "vision": dict(image_size=16, patch_size=4, width=16, depth=2, heads=2, mlp_dim=32),
-            "llm": dict(vocab_size=64, width=32, depth=2, heads=4, kv_heads=2, mlp_dim=48)
-            | dict(norm_eps=1e-5, rope_theta=10000.0, tie_embeddings=False),
-            "concat": 4,
-            "dtype": "float32",
-            "base_dtype": "float32",
-            "scan": False,
-            "remat": "none",
-            "attention": "plain",
-        }
-    )
+    return samples.small()

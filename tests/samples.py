@@ -1,6 +1,7 @@
 """Small random parameters and batches for tests of the models, built in plain NumPy."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +10,24 @@ from ml_collections import ConfigDict
 
 from pefomed_jax.batch import Batch
 from pefomed_jax.models import mllm
-from pefomed_jax.peft import lora
+from pefomed_jax.peft import lora, masks
+
+
+def small() -> ConfigDict:
+    """Sizes that compile fast: 2 + 2 layers, grouped queries, 4 visual tokens."""
+    return ConfigDict(
+        {
+            "vision": dict(image_size=16, patch_size=4, width=16, depth=2, heads=2, mlp_dim=32),
+            "llm": dict(vocab_size=64, width=32, depth=2, heads=4, kv_heads=2, mlp_dim=48)
+            | dict(norm_eps=1e-5, rope_theta=10000.0, tie_embeddings=False),
+            "concat": 4,
+            "dtype": "float32",
+            "base_dtype": "float32",
+            "scan": False,
+            "remat": "none",
+            "attention": "plain",
+        }
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,16 +54,22 @@ def rows(config: ConfigDict, lengths: list[list[tuple[int, int]]], seed: int = 0
     ]
 
 
-def batch(config: ConfigDict, rows: list[Row], images_a_row: int = 1, pad: int = 2) -> Batch:
-    """Rows as a Batch: BOS, the image slots, token 5, then the branches; `pad` columns to spare."""
+def batch(
+    config: ConfigDict, rows: list[Row], images_a_row: int = 1, pad: int = 2, height: int = 0
+) -> Batch:
+    """Rows as a Batch: BOS, the image slots, token 5, then the branches.
+
+    `pad` columns are to spare; empty rows, all padding, fill it up to `height` rows.
+    """
     slots = images_a_row * mllm.visual_tokens(config)
     prefix = [1, *[0] * slots, 5]
     long = max(len(prefix) + sum(len(t) for t, _ in row.branches) for row in rows) + pad
     wide = max(sum(n for _, n in row.branches) for row in rows) + 1
-    ints = {k: np.zeros((len(rows), long), np.int32) for k in ("tokens", "positions")}
-    ints |= {k: np.full((len(rows), long), -1, np.int32) for k in ("branch", "image_slot")}
-    ints |= {k: np.zeros((len(rows), wide), np.int32) for k in ("target_pos", "targets")}
-    weights = np.zeros((len(rows), wide), np.float32)
+    height = max(height, len(rows))
+    ints = {k: np.zeros((height, long), np.int32) for k in ("tokens", "positions")}
+    ints |= {k: np.full((height, long), -1, np.int32) for k in ("branch", "image_slot")}
+    ints |= {k: np.zeros((height, wide), np.int32) for k in ("target_pos", "targets")}
+    weights = np.zeros((height, wide), np.float32)
     for r, row in enumerate(rows):
         at, a = len(prefix), 0
         ints["tokens"][r, :at], ints["branch"][r, :at] = prefix, 0
@@ -60,23 +84,26 @@ def batch(config: ConfigDict, rows: list[Row], images_a_row: int = 1, pad: int =
             at, a = end, a + n
     size = config.vision.image_size
     pool = np.random.default_rng(7).integers(0, 256, (8, images_a_row, size, size, 3), np.uint8)
-    images = pool[[row.image for row in rows]]
+    images = pool[[row.image for row in rows] + [0] * (height - len(rows))]
     return Batch(**ints, weights=weights, images=images).validate()
 
 
 def params(model: mllm.MLLM, seed: int = 0, targets: str = "", rank: int = 3) -> dict:
     """A tree in which no leaf is at its neutral value: scales near 1, biases, LoRA's B too."""
-    tree = mllm.init_params(model, jax.random.key(seed))
-    if targets:
-        tree = lora.add(tree, targets, rank, jax.random.key(seed + 1))
+
+    def shapes(key: jax.Array) -> dict:
+        tree = mllm.init_params(model, key)
+        return lora.add(tree, targets, rank, key) if targets else tree
+
     rng = np.random.default_rng(seed)
 
-    def noise(path: tuple, leaf: jax.Array) -> jax.Array:
-        spread = 0.1 if leaf.ndim < 2 else 0.7 * leaf.shape[-2] ** -0.5
-        shift = rng.normal(0, spread, leaf.shape)
-        return leaf + jnp.asarray(shift, jnp.promote_types(leaf.dtype, model.compute.dtype))
+    def draw(path: tuple, leaf: jax.ShapeDtypeStruct) -> jax.Array:
+        spread = 0.1 if len(leaf.shape) < 2 else 0.7 * leaf.shape[-2] ** -0.5
+        neutral = 1.0 if path[-1].key == "scale" else 0.0
+        dtype = jnp.promote_types(leaf.dtype, model.compute.dtype)
+        return jnp.asarray(rng.normal(neutral, spread, leaf.shape), dtype)
 
-    return jax.tree_util.tree_map_with_path(noise, tree)
+    return jax.tree_util.tree_map_with_path(draw, jax.eval_shape(shapes, jax.random.key(0)))
 
 
 def loss(model: mllm.MLLM, tree: dict, data: Batch, key: jax.Array | None = None) -> jax.Array:
@@ -86,6 +113,23 @@ def loss(model: mllm.MLLM, tree: dict, data: Batch, key: jax.Array | None = None
     logp = jax.nn.log_softmax(logits)
     nll = -jnp.take_along_axis(logp, data.targets[..., None], axis=-1)[..., 0]
     return (nll * data.weights).sum() / data.weights.sum()
+
+
+def value_and_grad(
+    model: mllm.MLLM, tree: dict, data: Batch, key: jax.Array | None = None
+) -> tuple[jax.Array, dict]:
+    """Loss, and gradients of the connector and of what LoRA has added."""
+    rules = (("lora_[ab]$", "lora"), ("^connector/", "connector"), (".*", "frozen"))
+    trainable, frozen = masks.partition(tree, masks.resolve(tree, rules))
+    return _value_and_grad(model, trainable, frozen, data, key)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _value_and_grad(
+    model: mllm.MLLM, trainable: dict, frozen: dict, data: Batch, key: jax.Array | None
+) -> tuple[jax.Array, dict]:
+    grad = jax.value_and_grad(lambda t: loss(model, masks.merge(t, frozen), data, key))
+    return grad(trainable)
 
 
 def apart(tree: dict, other: dict) -> dict[str, float]:

@@ -60,10 +60,9 @@ def _remat(layer: Layer, name: str, prevent_cse: bool) -> Layer:
 
 def init_layers(init: Callable[[Array], Any], depth: int, key: Array, stacked: bool) -> Any:
     """Fresh parameters of `depth` layers, of the same values in either form."""
-    init = jax.jit(init)  # traced once for all layers
-    if not stacked:
-        return {str(i): init(jax.random.fold_in(key, i)) for i in range(depth)}
-    return jax.vmap(lambda i: init(jax.random.fold_in(key, i)))(jnp.arange(depth))
+    # one draw for all layers even where they are taken apart: it compiles once, not for every layer
+    layers = jax.vmap(lambda i: init(jax.random.fold_in(key, i)))(jnp.arange(depth))
+    return layers if stacked else _unstack(layers)
 
 
 def stack(params: Tree) -> dict[str, Any]:
