@@ -8,8 +8,6 @@ from pefomed_jax import config
 from pefomed_jax.models import mllm, stack
 from pefomed_jax.peft.lora import LoRA
 
-TARGETS = "llm/layers/.*(q|v)_proj$"
-
 
 def test_parameter_counts_of_the_7b_preset():
     preset = config.make("mrg", "7b").model
