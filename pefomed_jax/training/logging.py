@@ -4,12 +4,14 @@ metrics.jsonl holds only what an uninterrupted run would hold, bit by bit: no ti
 the progress line and to TensorBoard.
 """
 
+import contextlib
 import io
 import json
 import pathlib
 import shutil
 import sys
 import time
+from collections.abc import Iterator
 from typing import Any
 
 from tensorboardX import SummaryWriter
@@ -32,16 +34,26 @@ class Log:
         self._progress = Progress(steps, sys.stdout)
         self._drawn = 0.0
 
-    def step(self, row: Row, flops: float | None = None, peak: float | None = None) -> None:
+    def step(
+        self,
+        row: Row,
+        flops: float | None = None,
+        peak: float | None = None,
+        compiled: bool = False,
+    ) -> None:
         """Records a finished step: `row` has `step`, `loss`, `lr`, `tokens`, ...
 
-        flops: useful floating-point operations of the step; peak: FLOP/s of all devices.
+        flops: useful floating-point operations of the step; peak: FLOP/s of all devices. A step
+        that `compiled` is left out of the speeds.
         """
         self.rows.append(row)
         self._file.write(json.dumps(row) + "\n")
         self._file.flush()
         _add(self._board, row)
-        self._progress.add(row["tokens"], flops)
+        if compiled:
+            self._progress.restart()
+        else:
+            self._progress.add(row["tokens"], flops)
         if row["step"] % self.every == 0 or row["step"] == self.steps:
             for name, value in self._progress.show(row, peak).items():
                 self._board.add_scalar(f"speed/{name}", value, row["step"])
@@ -49,16 +61,19 @@ class Log:
                 self.draw()
 
     def say(self, text: str) -> None:
-        """A line of its own; the time until `resume` is no training time."""
+        """A line of its own, which stays."""
         self._progress.line(text)
 
     def overwrite(self, text: str) -> None:
         """A passing line; on a terminal only."""
         self._progress.passing(text)
 
-    def resume(self) -> None:
-        """Starts the clock of the speeds anew, after compiling, an evaluation or a checkpoint."""
-        self._progress.restart()
+    @contextlib.contextmanager
+    def aside(self) -> Iterator[None]:
+        """What happens inside, an evaluation or a checkpoint, does not count in the speeds."""
+        start = time.monotonic()
+        yield
+        self._progress.skip(time.monotonic() - start)
 
     def draw(self) -> None:
         """Refreshes loss.png."""
@@ -86,6 +101,10 @@ class Progress:
         """Forgets the current window."""
         self._since, self._steps, self._tokens, self._flops = time.monotonic(), 0, 0, 0.0
 
+    def skip(self, seconds: float) -> None:
+        """Takes so many seconds out of the current window."""
+        self._since += seconds
+
     def add(self, tokens: int, flops: float | None) -> None:
         """Counts a step."""
         self._steps += 1
@@ -95,18 +114,20 @@ class Progress:
     def show(self, row: Row, peak: float | None) -> dict[str, float]:
         """Prints the line and returns the speeds of the window since the last one."""
         seconds = max(time.monotonic() - self._since, 1e-9)
-        speeds = {"step_s": seconds / max(1, self._steps), "tokens_per_s": self._tokens / seconds}
-        if peak and self._flops:
-            speeds["mfu"] = self._flops / seconds / peak
         parts = [
             f"step {row['step']:>{len(str(self.steps))}}/{self.steps}",
             f"loss {row['loss']:.4f}",
             f"lr {row['lr']:.2e}",
-            f"{speeds['tokens_per_s']:,.0f} tok/s",
         ]
-        if "mfu" in speeds:
+        speeds: dict[str, float] = {}
+        if self._steps:
+            speeds = {"step_s": seconds / self._steps, "tokens_per_s": self._tokens / seconds}
+            parts.append(f"{speeds['tokens_per_s']:,.0f} tok/s")
+        if peak and self._flops:
+            speeds["mfu"] = self._flops / seconds / peak
             parts.append(f"MFU {100 * speeds['mfu']:.1f} %")
-        parts.append(f"ETA {clock((self.steps - row['step']) * speeds['step_s'])}")
+        if speeds:
+            parts.append(f"ETA {clock((self.steps - row['step']) * speeds['step_s'])}")
         self._write("  ".join(parts))
         self.restart()
         return speeds

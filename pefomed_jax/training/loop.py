@@ -167,7 +167,7 @@ class Run:
             waiting, done = (k + 1, metrics), self.cost.step(batch) * jax.process_count()
             if new or self._due(k + 1) or self.stop.asked:
                 row, waiting = self._row(*waiting), None
-                self._milestone(k + 1, row, done)
+                self._milestone(k + 1, row, done, new)
             if self.stop.asked:
                 return
 
@@ -198,20 +198,21 @@ class Run:
     def _due(self, step: int) -> bool:
         return self._evaluates(step) or step % self.config.train.checkpoint_every == 0
 
-    def _milestone(self, step: int, row: Row, done: float) -> None:
+    def _milestone(self, step: int, row: Row, done: float, compiled: bool) -> None:
         """Evaluation where one is due, the row, then the checkpoint where one is due."""
         score = None
         if self._evaluates(step):
-            row |= self.evaluator.validate(self.state, self.frozen)
+            with self.log.aside():
+                row |= self.evaluator.validate(self.state, self.frozen)
             score = self._score(row)
-        self.log.step(row, done, self.peak)
-        if self._due(step) or self.stop.asked:
-            self.checkpoints.save(step, self.state, score=score)
-        if score is not None:
-            said = f"{select_by(self.config)} {abs(score):.3f}"
-            self.log.say(f"validation at step {step}: loss {row['val_loss']:.4f}, {said}")
-            self.log.draw()
-        self.log.resume()
+        self.log.step(row, done, self.peak, compiled)
+        with self.log.aside():
+            if self._due(step) or self.stop.asked:
+                self.checkpoints.save(step, self.state, score=score)
+            if score is not None:
+                said = f"{select_by(self.config)} {abs(score):.3f}"
+                self.log.say(f"validation at step {step}: loss {row['val_loss']:.4f}, {said}")
+                self.log.draw()
 
     def _score(self, row: Row) -> float | None:
         """What selects the best checkpoint, higher is better; None without validation cases."""

@@ -51,7 +51,21 @@ def test_progress_line_counts_useful_tokens_and_mfu(monkeypatch):
         "step  40/100  loss 0.0500  lr 1.00e-03  1,000 tok/s  MFU 20.0 %  ETA 0:30\n"
     )
     progress.add(tokens=500, flops=None)
-    assert "mfu" not in progress.show(row(41), peak=None)
+    now[0] = 13.0
+    progress.skip(10.0)
+    assert progress.show(row(41), peak=None)["step_s"] == 1.0
+    progress.add(tokens=500, flops=None)
+    assert "mfu" not in progress.show(row(42), peak=None)
+
+
+def test_a_step_that_compiled_tells_no_speed(tmp_path, capsys):
+    log = logging.Log(tmp_path, 0, 10, 1)
+    log.step(row(1), compiled=True)
+    log.step(row(2))
+    log.close()
+    first, second = capsys.readouterr().out.splitlines()
+    assert first == "step  1/10  loss 2.0000  lr 1.00e-03"
+    assert "tok/s" in second
 
 
 def test_a_terminal_gets_one_line_that_is_overwritten():

@@ -162,6 +162,15 @@ def test_raised_steps_go_on(data, tmp_path, capsys):
         loop.run(runs.config(data, optimizer__lr=1e-3), tmp_path)
 
 
+def test_a_run_goes_on_on_another_mesh(finished, data, tmp_path):
+    """Two steps with fsdp=4 and tensor=2, four with data=8: the losses of the run on data=8."""
+    mesh = {"mesh__data": 1, "mesh__fsdp": 4, "mesh__tensor": 2}
+    assert loop.run(runs.config(data, train__steps=2, **mesh), tmp_path) == 0
+    assert loop.run(runs.config(data), tmp_path) == 0
+    losses = [[row["loss"] for row in runs.rows(folder)] for folder in (tmp_path, finished)]
+    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-5)
+
+
 def test_a_second_run_in_the_folder_is_refused(data, tmp_path):
     with run_folder.lock(tmp_path), pytest.raises(UserError, match="is in use by another run"):
         loop.run(runs.config(data), tmp_path)
@@ -175,6 +184,9 @@ def test_the_next_stage_starts_from_the_best_of_a_run(finished, data, tmp_path):
     best = min(int(path.name) for path in (finished / "checkpoints").iterdir())
     expected = runs.rows(finished)[best - 1]["val_loss"]
     assert runs.rows(tmp_path)[0]["val_loss"] == pytest.approx(expected, rel=1e-6)
+    other = runs.config(data, weights__checkpoint=str(finished), seed=7)
+    with pytest.raises(UserError, match="was trained on another base"):
+        loop.run(other, tmp_path / "base")
     with pytest.raises(UserError, match=r"weights\.checkpoint: no checkpoint in"):
         loop.run(runs.config(data, weights__checkpoint=str(data)), tmp_path / "other")
 
