@@ -8,6 +8,7 @@ import jax
 import numpy as np
 import pytest
 import runs
+from jax.experimental.compilation_cache import compilation_cache
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from pefomed_jax.errors import UserError
@@ -25,9 +26,11 @@ def compiled_once(tmp_path_factory):
     old = {name: getattr(jax.config, name) for name in settings}
     for name, value in settings.items():
         jax.config.update(name, value)
+    compilation_cache.reset_cache()  # whether there is one is asked only once
     yield
     for name, value in old.items():
         jax.config.update(name, value)
+    compilation_cache.reset_cache()
 
 
 @pytest.fixture(scope="module")
