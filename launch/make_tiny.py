@@ -1,38 +1,41 @@
 """Pretrains the embedded tiny base and writes it to pefomed_jax/assets/tiny (see docs/tiny.md).
 
-python launch/make_tiny.py --workdir=/tmp/tiny          # started again, it goes on where it was
+python launch/make_tiny.py          # half an hour on two cores; started again, it goes on
+
+--workdir=FOLDER     drawings and checkpoints; default runs/make_tiny
+--out=FOLDER         where the base goes
+--seed, --phantoms, --vision_steps, --decoder_steps   the recipe
 """
 
 import pathlib
 
-from absl import app, flags
+from absl import flags
 
-from pefomed_jax import base, config
+from pefomed_jax import base, cli, config
 from pefomed_jax.pretrain import decoder, drawings, tokenizer, vision
 
 FLAGS = flags.FLAGS
-flags.DEFINE_string("workdir", "/tmp/make_tiny", "drawings and checkpoints")
+flags.DEFINE_string("workdir", "runs/make_tiny", "drawings and checkpoints")
 flags.DEFINE_string("out", str(base.ASSETS), "where the base goes")
 flags.DEFINE_integer("seed", 0, "of everything")
-flags.DEFINE_integer("phantoms", 24_000, "drawn for the vision tower")
-flags.DEFINE_integer("vision_steps", 3000, "of the vision tower, 32 pictures each")
-flags.DEFINE_integer("decoder_steps", 1200, "of the decoder, 32 texts each")
+flags.DEFINE_integer("phantoms", 24_000, "drawn for the vision tower", lower_bound=1)
+flags.DEFINE_integer("vision_steps", 1200, "of the vision tower, 32 pictures each", lower_bound=1)
+flags.DEFINE_integer("decoder_steps", 1200, "of the decoder, 32 texts each", lower_bound=1)
+RECIPE = ("seed", "phantoms", "vision_steps", "decoder_steps")
 
 
-def main(_: list[str]) -> None:
-    workdir, out = pathlib.Path(FLAGS.workdir), pathlib.Path(FLAGS.out)
+def main() -> None:
+    workdir, out, seed = pathlib.Path(FLAGS.workdir), pathlib.Path(FLAGS.out), FLAGS.seed
     model = config.make("mrg").model
     tokenizer.write(out)
     drawn = drawings.prepare(FLAGS.phantoms, model.vision.image_size, workdir / "drawings")
-    tower, seen = vision.train(model, drawn, FLAGS.vision_steps, workdir / "vision", FLAGS.seed)
+    tower, seen = vision.train(model, drawn, FLAGS.vision_steps, workdir / "vision", seed)
     words = base.read_tokenizer(out)
-    tree, said = decoder.train(
-        model, tower, drawn, words, FLAGS.decoder_steps, workdir / "decoder", FLAGS.seed
-    )
-    names = ("seed", "phantoms", "vision_steps", "decoder_steps")
-    made = {name: FLAGS[name].value for name in names} | {"vision": seen, "decoder": said}
-    base.write(out, tree, made)
+    folder = workdir / "decoder"
+    tree, said = decoder.train(model, tower, drawn, words, FLAGS.decoder_steps, folder, seed)
+    recipe = {name: FLAGS[name].value for name in RECIPE}
+    base.write(out, tree, recipe | {"vision": seen, "decoder": said})
 
 
 if __name__ == "__main__":
-    app.run(main)
+    cli.run(main)

@@ -17,7 +17,9 @@ from pefomed_jax.data.quirks import Quirks
 from pefomed_jax.data.sources.phantom import questions, scene, text
 from pefomed_jax.pretrain import plain
 
-PICTURE, PAIR = 0.4, 0.36  # of the rows; of those without a picture 60 % are pairs, 40 % plain text
+PICTURE, PAIR = 0.35, 0.45  # shares of the rows; the rest is text on its own
+ASKED, REPORTED = 0.5, 0.42  # shares of the cases: questions, reports; the rest are captions
+ANSWER = 4.0  # weight of a target in an answer: answers are short, and would drown among reports
 NAME_IT = "[caption] Say in plain words what can be seen here."
 LENGTH, ANSWERS = 104, 64  # the bucket (T, A) of every batch
 
@@ -35,8 +37,11 @@ class Writer:
         """Global batch k, a pure function of the seed and k."""
         rng = np.random.default_rng((self.seed, k))
         index = rng.integers(len(self.features), size=self.rows)
-        rows = [self._row(scene.sample(scene.FIRST_SEED["base"] + int(i)), rng) for i in index]
-        return self.collate(rows, index)
+        seeds = [scene.FIRST_SEED["base"] + int(i) for i in index]
+        made = [self._row(scene.sample(seed), rng) for seed in seeds]
+        batch = self.collate([row for row, _ in made], index)
+        scale = np.asarray([[weight] for _, weight in made], np.float32)
+        return batch.replace(weights=batch.weights * scale)
 
     def collate(self, rows: list[tokens.Row], index: np.ndarray) -> Batch:
         """Rows with the features of the phantoms `index`; rows of text never look at them."""
@@ -49,24 +54,29 @@ class Writer:
         said = Text("[INST] <Img>", f"</Img> {NAME_IT} [/INST]", plain.words(content, line=False))
         return self.encoder.rows([[said]], training=True)[0]
 
-    def _row(self, content: scene.Scene, rng: np.random.Generator) -> tokens.Row:
+    def _row(self, content: scene.Scene, rng: np.random.Generator) -> tuple[tokens.Row, float]:
+        """A row of any kind, and the weight of its targets."""
         kind = rng.random()
         if kind < PICTURE:
-            return self.picture_row(content)
+            return self.picture_row(content), 1.0
         cases = self._cases(content, rng)
         if kind < PICTURE + PAIR:
-            return self._pair(plain.words(content, rng), cases, rng)
+            weight = ANSWER if cases[0].question else 1.0
+            return self._pair(plain.words(content, rng), cases, rng), weight
         chosen = cases[int(rng.integers(len(cases)))]
-        return self._plain(f"{chosen.question} {chosen.answer}".strip())
+        return self._plain(f"{chosen.question} {chosen.answer}".strip()), 1.0
 
     def _cases(self, content: scene.Scene, rng: np.random.Generator) -> list[Case]:
         """The report, a caption, or all questions of a scene, as cases."""
         name, asked = f"base-{content.seed}", questions.ask(content)
         kind = rng.random()
-        if kind < 0.4 and asked:
-            return [Case(name, "", q.question, q.answer, "base") for q in asked]
-        answer = text.report(content) if kind < 0.9 else text.caption(content)
-        return [Case(name, "", "", answer, "base", {"caption": kind >= 0.9})]
+        if kind < ASKED and asked:
+            # shuffled, because the bucket may not hold all
+            order = [asked[int(i)] for i in rng.permutation(len(asked))]
+            return [Case(name, "", q.question, q.answer, "base") for q in order]
+        short = kind >= ASKED + REPORTED
+        answer = text.caption(content) if short else text.report(content)
+        return [Case(name, "", "", answer, "base", {"caption": short})]
 
     def _pair(self, words: str, cases: list[Case], rng: np.random.Generator) -> tokens.Row:
         """Plain words in the place of the image, then what a run would ask and its answers."""
