@@ -109,10 +109,14 @@ def params(model: mllm.MLLM, seed: int = 0, targets: str = "", rank: int = 3) ->
 def loss(model: mllm.MLLM, tree: dict, data: Batch, key: jax.Array | None = None) -> jax.Array:
     """Mean negative log-likelihood of the targets; with a key, dropout is on."""
     rngs = {} if key is None else {"dropout": key}
-    logits = model.apply({"params": tree}, data, deterministic=key is None, rngs=rngs)
+    return nll(model.apply({"params": tree}, data, deterministic=key is None, rngs=rngs), data)
+
+
+def nll(logits: jax.Array, data: Batch) -> jax.Array:
+    """The mean over the targets of -log p."""
     logp = jax.nn.log_softmax(logits)
-    nll = -jnp.take_along_axis(logp, data.targets[..., None], axis=-1)[..., 0]
-    return (nll * data.weights).sum() / data.weights.sum()
+    each = -jnp.take_along_axis(logp, data.targets[..., None], axis=-1)[..., 0]
+    return (each * data.weights).sum() / data.weights.sum()
 
 
 def value_and_grad(
