@@ -7,6 +7,7 @@ Exit codes: 0 done, 1 something to put right, 2 a wrong command line, 75 interru
 import itertools
 import pathlib
 import runpy
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -57,6 +58,7 @@ def fail(message: str, code: int) -> NoReturn:
 def parse(argv: Sequence[str]) -> list[str]:
     """The flags parser of `absl.app.run`; a wrong flag or key exits with 2 and one line."""
     if {"--help", "-h", "-help", "--helpfull", "--helpshort"} & set(argv[1:]):
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # --help | head
         print(help_text(sys.modules["__main__"].__doc__ or ""))
         sys.exit(0)
     try:

@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 from pefomed_jax import config as config_lib
 from pefomed_jax.data.sources import MODULES as SOURCES
 from pefomed_jax.errors import UserError, nearest
+from pefomed_jax.evaluation import results
 
 DTYPES = ("float32", "bfloat16", "float64")
 CHOICES = {
@@ -189,8 +190,8 @@ def scores(config: ConfigDict) -> tuple[str, ...]:
 
 
 def select_by(config: ConfigDict) -> str:
-    """The score that picks the best checkpoint: `train.select_by`, or the task's first."""
-    return config.train.select_by or scores(config)[0]
+    """The score that picks the best checkpoint: `train.select_by`, or the task's own."""
+    return config.train.select_by or results.select_by(config.task, config.data.source)
 
 
 def missing(config: ConfigDict) -> list[str]:
