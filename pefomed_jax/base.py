@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import zlib
 from typing import Any
 
 import jax
@@ -14,6 +15,7 @@ from safetensors.numpy import load_file, save
 from pefomed_jax.errors import UserError
 from pefomed_jax.models import stack
 from pefomed_jax.models.mllm import MLLM, init_params
+from pefomed_jax.parallel import paths
 
 ASSETS = pathlib.Path(__file__).parent / "assets" / "tiny"
 WEIGHTS, MADE = "base.safetensors", "make.json"
@@ -28,23 +30,42 @@ def load(config: ConfigDict, model: MLLM, shardings: Any = None) -> dict[str, An
     leaves are made in their shards. Errors: UserError for any other base, and where the embedded
     weights do not fit config.model.
     """
-    kind, key = config.weights.base, jax.random.key(config.seed)
+    kind = config.weights.base
+    abstract = jax.eval_shape(lambda k: init_params(model, k), jax.random.key(0))
+    if shardings is None:
+        here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+        shardings = jax.tree.map(lambda _: here, abstract)
     if kind == "random":
-        return jax.jit(lambda k: init_params(model, k), out_shardings=shardings)(key)
+        return _draw(abstract, shardings, config.seed)
     if kind != "tiny":
         raise UserError(
             f"weights.base '{kind}' is not 'tiny' or 'random'; files of weights cannot be read "
             f"yet, set --config.weights.base=random to try the sizes"
         )
-    abstract = jax.eval_shape(lambda k: init_params(model, k), key)
     tree = _fit(read_weights(ASSETS), abstract)
-    part = None if shardings is None else shardings[FRESH]
-    # only the connector is used, so only the connector is computed
-    fresh = jax.jit(lambda k: init_params(model, k)[FRESH], out_shardings=part)(key)
-    if shardings is None:
-        return jax.device_put(tree) | {FRESH: fresh}
-    rest = {name: shardings[name] for name in tree}
-    return jax.device_put(tree, rest) | {FRESH: fresh}
+    placed = jax.device_put(tree, {name: shardings[name] for name in tree})
+    fresh = {FRESH: abstract[FRESH]}
+    return placed | _draw(fresh, {FRESH: shardings[FRESH]}, config.seed)
+
+
+def _draw(abstract: Any, shardings: Any, seed: int) -> Any:
+    """normal(0.02), scales of 1 and biases of 0; a leaf's values follow from seed and path alone.
+
+    Drawn on the host and leaf by leaf: a program for it takes longer to compile than to draw, and
+    one for all leaves several times their memory.
+    """
+
+    def one(key_path: tuple[Any, ...], leaf: jax.ShapeDtypeStruct, sharding: Any) -> jax.Array:
+        name = paths.name(key_path)
+        if name.endswith(("scale", "bias")):
+            values = np.full(leaf.shape, name.endswith("scale"), leaf.dtype)
+        else:
+            rng = np.random.default_rng((seed, zlib.crc32(name.encode())))
+            values = rng.standard_normal(leaf.shape, np.float32)
+            values = np.multiply(values, np.float32(0.02), out=values).astype(leaf.dtype)
+        return jax.make_array_from_callback(leaf.shape, sharding, values.__getitem__)
+
+    return jax.tree_util.tree_map_with_path(one, abstract, shardings)
 
 
 def _fit(tree: dict[str, Any], abstract: dict[str, Any]) -> dict[str, Any]:

@@ -72,12 +72,24 @@ def test_leaves_are_placed_as_the_shardings_say(config):
     assert all(leaf.sharding == whole for leaf in jax.tree.leaves(tree))
 
 
-def test_random_weights_are_those_of_the_seed(config, model_config):
+def test_random_weights_are_of_the_seed_and_the_scale_of_a_fresh_model(config, model_config):
     config = config.copy_and_resolve_references()
     config.weights.base = "random"
     model = mllm.build(model_config)
-    expected = mllm.init_params(model, jax.random.key(config.seed))
-    jax.tree.map(np.testing.assert_array_equal, base.load(config, model), expected)
+    first, again = base.load(config, model), base.load(config, model)
+    jax.tree.map(np.testing.assert_array_equal, first, again)
+    leaves = flatten_dict(first, sep="/")
+    abstract = jax.eval_shape(lambda k: mllm.init_params(model, k), jax.random.key(0))
+    assert {path: leaf.shape for path, leaf in leaves.items()} == {
+        path: leaf.shape for path, leaf in flatten_dict(abstract, sep="/").items()
+    }
+    for path, leaf in leaves.items():
+        if path.endswith(("scale", "bias")):
+            assert (leaf == path.endswith("scale")).all(), path
+        else:
+            assert 0.01 < leaf.std() < 0.03, path
+    drawn = [leaf.ravel()[:8].tolist() for path, leaf in leaves.items() if path.endswith("kernel")]
+    assert len({tuple(values) for values in drawn}) == len(drawn)
 
 
 def test_another_size_or_base_is_one_line(config):
