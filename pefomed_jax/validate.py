@@ -14,7 +14,6 @@ from ml_collections import ConfigDict
 from pefomed_jax import config as config_lib
 from pefomed_jax.data.sources import MODULES as SOURCES
 from pefomed_jax.errors import UserError, nearest
-from pefomed_jax.evaluation import results
 
 DTYPES = ("float32", "bfloat16", "float64")
 CHOICES = {
@@ -182,16 +181,20 @@ def _train(config: ConfigDict) -> None:
 
 
 def scores(config: ConfigDict) -> tuple[str, ...]:
-    """What validation can select by; val_loss counts downwards. VQA: exact_match_<type> too."""
+    """What validation can select by, the task's own choice first; val_loss counts downwards.
+
+    VQA has exact_match_<type> too, by the answer types of the data.
+    """
     if config.task == "vqa":
         return ("exact_match", "val_loss")
     finding = ("finding_f1",) if config.data.source == "phantom" else ()
-    return (*finding, *REPORT_SCORES, "val_loss")
+    first, rest = (finding, REPORT_SCORES) if config.task == "mrg" else (REPORT_SCORES, finding)
+    return (*first, *rest, "val_loss")
 
 
 def select_by(config: ConfigDict) -> str:
     """The score that picks the best checkpoint: `train.select_by`, or the task's own."""
-    return config.train.select_by or results.select_by(config.task, config.data.source)
+    return config.train.select_by or scores(config)[0]
 
 
 def missing(config: ConfigDict) -> list[str]:

@@ -9,32 +9,36 @@ from typing import Any
 from pefomed_jax.evaluation import findings, report, vqa
 from pefomed_jax.evaluation.ptb import tokenise
 
-Scores = dict[str, float | int]
+Scores = dict[str, float]
+Counts = dict[str, int]
+Results = dict[str, Any]  # as `write_results` makes it
 Row = Mapping[str, Any]  # one prediction: id, image, prompt, reference, prediction, fields
-
-SELECT_BY = {"vqa": "exact_match", "mrg": "cider", "caption": "cider"}  # by task
-COUNTS = ("n_cases", "n_empty", "n_unparsed")
-
-
-def select_by(task: str, source: str) -> str:
-    """The score that picks the best checkpoint where `train.select_by` names none."""
-    return "finding_f1" if task == "mrg" and source == "phantom" else SELECT_BY[task]
 
 
 def score(predictions: Sequence[Row], task: str) -> Scores:
-    """All scores of a task ('vqa', 'mrg', 'caption'), with n_cases and n_empty.
+    """All scores of a task ('vqa', 'mrg', 'caption'); no case, no scores.
 
     vqa: exact_match, exact_match_<type>. Else bleu_1..4, rouge_l (0..1), cider (0..10), and
-    finding_f1 over the cases whose fields hold `findings`. No case, no scores: only the counts.
+    finding_f1 over the cases whose fields hold `findings`.
     """
+    if not predictions:
+        return {}
+    if task == "vqa":
+        return vqa.scores(predictions)
+    drawn = _drawn(predictions)
+    return ({"finding_f1": findings.f1(drawn)} if drawn else {}) | _text_scores(predictions)
+
+
+def count(predictions: Sequence[Row], task: str) -> Counts:
+    """n_cases, n_empty (answers), and n_unparsed (sentences, where there are finding scores)."""
     empty = sum(not str(row["prediction"]).strip() for row in predictions)
     counts = {"n_cases": len(predictions), "n_empty": empty}
-    if not predictions:
-        return counts
-    if task == "vqa":
-        return vqa.scores(predictions) | counts
-    drawn = [row for row in predictions if "findings" in row]
-    return (findings.scores(drawn) if drawn else {}) | _text_scores(predictions) | counts
+    drawn = [] if task == "vqa" else _drawn(predictions)
+    return counts | ({"n_unparsed": findings.unparsed(drawn)} if drawn else {})
+
+
+def _drawn(predictions: Sequence[Row]) -> list[Row]:
+    return [row for row in predictions if "findings" in row]
 
 
 def _text_scores(predictions: Sequence[Row]) -> Scores:
@@ -47,21 +51,15 @@ def _text_scores(predictions: Sequence[Row]) -> Scores:
     }
 
 
-def table(test: Scores, shuffled: Scores | None) -> str:
-    """The scores line by line, each beside its control: the same questions with other images.
-
-    `shuffled` is None where there is no control (one image only).
-    """
+def table(results: Results) -> str:
+    """Scores, then counts, each beside its control: the same questions with other images."""
     lines = [f"{'score':<24}{'test':>10}{'images shuffled':>18}"]
-    for name, value in test.items():
-        other = (shuffled or {}).get(name)
-        control = "-" if other is None else _show(name, other)
-        lines.append(f"{name:<24}{_show(name, value):>10}{control:>18}")
+    for part, form in ((results, ".3f"), (results["counts"], "d")):
+        shuffled = part["test_shuffled"] or {}
+        for name, value in part["test"].items():
+            control = format(shuffled[name], form) if name in shuffled else "-"
+            lines.append(f"{name:<24}{value:>10{form}}{control:>18}")
     return "\n".join(lines)
-
-
-def _show(name: str, value: float | int) -> str:
-    return f"{value:.0f}" if name in COUNTS else f"{value:.3f}"
 
 
 def write_predictions(path: str | os.PathLike[str], predictions: Sequence[Row]) -> None:
@@ -70,10 +68,19 @@ def write_predictions(path: str | os.PathLike[str], predictions: Sequence[Row]) 
 
 
 def write_results(
-    path: str | os.PathLike[str], test: Scores, shuffled: Scores | None
-) -> dict[str, Scores | None]:
-    """Writes and returns {"test": ..., "test_shuffled": ...}."""
-    results = {"test": test, "test_shuffled": shuffled}
+    path: str | os.PathLike[str], answered: Mapping[str, Sequence[Row] | None], task: str
+) -> Results:
+    """Scores and writes {part: scores, ..., "counts": {part: counts, ...}}; returns that.
+
+    `answered` holds the predictions of each part: `test`, and `test_shuffled` or None where there
+    is no control (one image only).
+    """
+    results: Results = {
+        part: None if rows is None else score(rows, task) for part, rows in answered.items()
+    }
+    results["counts"] = {
+        part: None if rows is None else count(rows, task) for part, rows in answered.items()
+    }
     _write(path, json.dumps(results, indent=1) + "\n")
     return results
 

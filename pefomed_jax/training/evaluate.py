@@ -14,6 +14,7 @@ from pefomed_jax.data import pipeline
 from pefomed_jax.data.prepare import Splits
 from pefomed_jax.data.sources import Source
 from pefomed_jax.decoding import greedy
+from pefomed_jax.errors import UserError, nearest
 from pefomed_jax.evaluation import results
 from pefomed_jax.evaluation.predict import place, predict
 from pefomed_jax.peft import masks
@@ -21,6 +22,7 @@ from pefomed_jax.training.compilations import Compilations
 from pefomed_jax.training.setup import Setup
 from pefomed_jax.training.state import TrainState
 from pefomed_jax.training.step import weighted_nll
+from pefomed_jax.validate import select_by
 
 Progress = Callable[[int], None]
 
@@ -43,6 +45,7 @@ class Evaluator:
         self.mesh, self._compilations = pieces.mesh, compilations
         self._source, self._tokenizer = source, tokenizer
         self.val = spread(splits.val, self.config.eval.val_limit)
+        check_select_by(self.config, self.val)
         self.test = splits.test
         encoding = pipeline.Loader.of(source, tokenizer, self.config).encoding
         self._prompts = encoding.prompts
@@ -60,7 +63,7 @@ class Evaluator:
             return {}
         rows = self.predict(state, frozen, self.val)
         scores = results.score(rows, self.config.task)
-        named = {f"val_{name}": float(value) for name, value in scores.items()}
+        named = {f"val_{name}": value for name, value in scores.items()}
         return {"val_loss": self.loss(state, frozen), **named}
 
     def loss(self, state: TrainState, frozen: Any) -> float:
@@ -103,6 +106,17 @@ class Evaluator:
 
         return predict(
             generate, params, batches, self._tokenizer, self._prompts, self.mesh, progress
+        )
+
+
+def check_select_by(config: ConfigDict, cases: Sequence[Case]) -> None:
+    """Raises UserError where these cases, if there are any, have no score `train.select_by`."""
+    right = [{**case.fields, "prediction": case.answer, "reference": case.answer} for case in cases]
+    known, name = ["val_loss", *results.score(right, config.task)], select_by(config)
+    if cases and name not in known:
+        raise UserError(
+            f"train.select_by='{name}' is no score of the validation cases: "
+            f"{', '.join(known)}{nearest(name, known)}"
         )
 
 

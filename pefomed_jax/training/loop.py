@@ -50,7 +50,7 @@ def run(config: ConfigDict, workdir: pathlib.Path) -> int:
         if at == config.train.steps and (workdir / "results.json").exists():
             scores = run_folder.read_json(workdir / "results.json")
             print(f"{workdir} is finished at step {at}; raise train.steps to go on")
-            print(results.table(scores["test"], scores["test_shuffled"]))
+            print(results.table(scores))
             return 0
         print(pieces.table, flush=True)
         with jax.set_mesh(pieces.mesh):
@@ -218,9 +218,6 @@ class Run:
         """What selects the best checkpoint, higher is better; None without validation cases."""
         name = select_by(self.config)
         value = row.get(f"val_{name.removeprefix('val_')}")
-        if value is None and "val_loss" in row:
-            known = ", ".join(key.removeprefix("val_") for key in row if key.startswith("val_"))
-            raise UserError(f"train.select_by={name} is no score of these cases: {known}")
         return -value if name == "val_loss" and value is not None else value
 
     def finish(self) -> None:
@@ -233,17 +230,18 @@ class Run:
         test = self._answer("predictions.jsonl", self.evaluator.test)
         control = pipeline.control_images(self.evaluator.test)
         shuffled = self._answer("predictions_shuffled.jsonl", control) if control else None
-        results.write_results(self.workdir / "results.json", test, shuffled)
-        self.log.say(results.table(test, shuffled))
+        answered = {"test": test, "test_shuffled": shuffled}
+        scores = results.write_results(self.workdir / "results.json", answered, self.config.task)
+        self.log.say(results.table(scores))
         self.log.say(f"{self.compilations}; everything is in {self.workdir}")
 
-    def _answer(self, name: str, cases: list[Any]) -> results.Scores:
+    def _answer(self, name: str, cases: list[Any]) -> list[results.Row]:
         def progress(done: int) -> None:
             self.log.overwrite(f"{name}: {done}/{len(cases)}")
 
         rows = self.evaluator.predict(self.state, self.frozen, cases, progress)
         results.write_predictions(self.workdir / name, rows)
-        return results.score(rows, self.config.task)
+        return rows
 
 
 def _other_run(path: pathlib.Path, abstract: Any, base: str) -> Any:

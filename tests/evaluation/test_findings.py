@@ -16,11 +16,12 @@ def test_micro_f1_by_hand():
         row("There is a right nodule. There is a left pneumothorax.", "right nodule"),
     ]
     # 2 hits, 3 named, 4 drawn
-    assert findings.scores(rows) == {"finding_f1": pytest.approx(4 / 7), "n_unparsed": 0}
+    assert findings.f1(rows) == pytest.approx(4 / 7)
+    assert findings.unparsed(rows) == 0
 
 
 def test_the_side_counts():
-    assert findings.scores([row("A left effusion.", "right effusion")])["finding_f1"] == 0.0
+    assert findings.f1([row("A left effusion.", "right effusion")]) == 0.0
 
 
 @pytest.mark.parametrize(
@@ -28,8 +29,8 @@ def test_the_side_counts():
     [([], 1.0), ([row("")], 1.0), ([row("", "line")], 0.0), ([row("A left nodule.")], 0.0)],
 )
 def test_edges(rows, f1):
-    assert findings.scores(rows)["finding_f1"] == f1
+    assert findings.f1(rows) == f1
 
 
 def test_sentences_that_no_rule_reads_are_counted():
-    assert findings.scores([row("Blue sky. The lungs are clear. Green grass.")])["n_unparsed"] == 2
+    assert findings.unparsed([row("Blue sky. The lungs are clear. Green grass.")]) == 2

@@ -128,7 +128,7 @@ def test_embedded_run(environment, tmp_path, task):
     score = {"mrg": "finding_f1", "vqa": "exact_match", "caption": "rouge_l"}[task]
     for part in ("test", "test_shuffled"):
         assert 0 <= results[part][score] <= 1
-        assert results[part]["n_cases"] == 8
+        assert results["counts"][part]["n_cases"] == 8
     rows = [json.loads(line) for line in (tmp_path / "predictions.jsonl").read_text().splitlines()]
     assert len({row["id"] for row in rows}) == 8
     assert (tmp_path / "loss.png").stat().st_size > 1000

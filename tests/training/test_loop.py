@@ -85,6 +85,7 @@ def test_metrics_hold_each_step_once_with_its_evaluations(finished):
         assert row.keys() >= {"loss", "lr", "grad_norm", "tokens", "target_tokens", "epoch"}
         assert ("val_loss" in row) == (row["step"] in (3, 6))
         assert ("val_exact_match" in row) == (row["step"] in (3, 6))
+        assert "val_n_cases" not in row
     assert rows[2]["epoch"] == pytest.approx(3 * 8 / 24)
 
 
@@ -106,7 +107,11 @@ def test_predictions_are_those_of_the_test_split(finished):
     assert [row["reference"] for row in rows] == [row["reference"] for row in other]
     assert all(a["image"] != b["image"] for a, b in zip(rows, other, strict=True))
     results = json.loads((finished / "results.json").read_text())
-    assert results.keys() == {"test", "test_shuffled"}
+    assert results.keys() == {"test", "test_shuffled", "counts"}
+    assert all(
+        0 <= score <= 1 for part in ("test", "test_shuffled") for score in results[part].values()
+    )
+    assert {counts["n_cases"] for counts in results["counts"].values()} == {8}
     assert results["test"].keys() >= {"exact_match", "exact_match_open", "exact_match_closed"}
 
 
@@ -202,6 +207,7 @@ def test_the_next_stage_starts_from_the_best_of_a_run(finished, data, tmp_path):
         ({"mesh__data": 3}, "does not fit 8 devices"),
         ({"trainable": (("adapter", "lora"), (".*", "frozen"))}, "matches no parameter"),
         ({"lora__targets": "query"}, "matches no linear layer"),
+        ({"train__select_by": "exact_match_closd"}, "(did you mean exact_match_closed?)"),
         ({"weights__base": "", "data__dir": ""}, "still needed: vision tower weights"),
     ],
 )
