@@ -114,7 +114,10 @@ def write(folder: pathlib.Path, tree: dict[str, Any], made: dict[str, Any]) -> N
 def tokenizer(config: ConfigDict) -> Any:
     """The Hugging Face tokenizer: 'tiny', or that of the folder config.tokenizer."""
     if config.tokenizer == "tiny":
-        return read_tokenizer(ASSETS)
+        # not AutoTokenizer: importing that takes two seconds more
+        from transformers import PreTrainedTokenizerFast
+
+        return PreTrainedTokenizerFast.from_pretrained(ASSETS, local_files_only=True)
     if not config.tokenizer:
         raise UserError("config.tokenizer is empty; give a Hugging Face folder, or 'tiny'")
     folder = pathlib.Path(config.tokenizer).expanduser()
