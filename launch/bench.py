@@ -182,12 +182,11 @@ class Generate:
     """One greedy answer of exactly `new` tokens to every row a call; returns the last token."""
 
     def __init__(self, config: ConfigDict, args: argparse.Namespace):
-        config.model.scan = False  # layers are apart in decoding
         pieces = setup.assemble(config)
         self.batch = place(fixed_batch(config, args, 1), pieces.mesh)
-        weights = random_weights(pieces.base, args.seed)
-        # what adapters merged into the base leave behind: a tree of the same sizes
-        self.params = greedy.prepare(weights, config.lora.alpha)
+        weights = random_weights(pieces.params, args.seed)
+        dtype = pieces.model.compute.dtype
+        self.params = greedy.prepare(weights, config.lora.alpha, dtype)
         self.model, self.new = pieces.model, args.new
         self.tokens = args.batch * args.new
         self.rows, self.implementation = args.batch, pieces.model.compute.implementation

@@ -6,6 +6,7 @@ own length, and the branch -1 of padding keeps it out of sight.
 Letters: B rows, T prompt tokens, M new tokens at most, D width, V vocabulary.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -36,15 +37,16 @@ def make_generate(model: mllm.MLLM, max_new_tokens: int, eos_id: int) -> Generat
     """A jitted (params, batch) -> (tokens int32 [B, M], lengths int32 [B]), M = max_new_tokens.
 
     `lengths` counts the tokens before the end symbol, the rest of a row is `eos_id`. A row that is
-    padding only has length 0. An `eos_id` below 0 never ends a row. `params` may be in any form;
-    what `prepare` returns runs fastest. Under a mesh both results are replicated.
+    padding only has length 0. An `eos_id` below 0 never ends a row. `params` may be in any form
+    and is applied as it is, without a copy; what `prepare` returns suits best. Under a mesh both
+    results are replicated.
     """
 
     def generate(params: Any, batch: Batch) -> tuple[Array, Array]:
-        apply = _apply(model, stack.unstack(params))
+        apply = _apply(model, params)
         branch, start = _ends(batch.branch, batch.positions)
-        first, cache = _prefill(model, apply, batch, max_new_tokens)
-        first = jnp.where(branch < 0, eos_id, first)
+        logits, cache = prefill(model, params, batch, max_new_tokens)
+        first = jnp.where(branch < 0, eos_id, _choose(logits))
         tokens = jnp.full((len(first), max_new_tokens), eos_id, jnp.int32).at[:, 0].set(first)
         done = (first == eos_id) | (branch < 0)
         state = _Loop(cache, tokens, first, start, done, jnp.ones((), jnp.int32))
@@ -64,20 +66,35 @@ def make_generate(model: mllm.MLLM, max_new_tokens: int, eos_id: int) -> Generat
     return jax.jit(generate)
 
 
-def prepare(params: Any, alpha: float) -> dict[str, Any]:
-    """Parameters as decoding likes them: LoRA merged, layers as separate arrays, products fused.
+def prepare(params: Any, alpha: float, dtype: Any) -> Any:
+    """The training tree as decoding takes it, for a model that computes in `dtype`.
 
-    One compiled copy of the base: call it once per evaluation. Under a mesh with a tensor axis
-    nothing is fused, for columns of a fused kernel would be cut across q, k and v.
+    Where `merges` says so, a second copy of the base: see `merged`; call it once per evaluation.
+    Else the tree itself, the same buffers, stacked or not, with its adapters beside the kernels.
     """
-    tensor = jax.sharding.get_abstract_mesh().shape.get("tensor", 1)
+    return merged(params, alpha, fused=fuses()) if merges(params, dtype) else params
 
-    @jax.jit
-    def once(params: Any) -> dict[str, Any]:
-        params = stack.unstack(lora.merge(params, alpha))
-        return params if tensor > 1 else llama.fuse(params)
 
-    return once(params)
+def merges(params: Any, dtype: Any) -> bool:
+    """Whether all is float32 or wider.
+
+    A merged kernel is rounded to its own dtype and to that of the product. In bfloat16 either loses
+    every update below 1/512 of its weight, which is most of a trained LoRA.
+    """
+    dtypes = {jnp.dtype(dtype), *(leaf.dtype for leaf in jax.tree.leaves(params))}
+    return all(jnp.finfo(each).bits >= 32 for each in dtypes)
+
+
+def fuses() -> bool:
+    """Not under a mesh with a tensor axis, whose cuts would go across q, k and v once fused."""
+    return jax.sharding.get_abstract_mesh().shape.get("tensor", 1) == 1
+
+
+@functools.partial(jax.jit, static_argnames=("alpha", "fused"))
+def merged(params: Any, alpha: float, fused: bool) -> dict[str, Any]:
+    """A copy with LoRA merged, layers as separate arrays and, if `fused`, products fused."""
+    params = stack.unstack(lora.merge(params, alpha))
+    return llama.fuse(params) if fused else params
 
 
 def _apply(model: mllm.MLLM, params: Any) -> Callable[..., Any]:
@@ -91,20 +108,23 @@ def _embed_text(model: mllm.MLLM, tokens: Int[Array, "B T"]) -> Float[Array, "B 
     return shard_rows(model.llm.embed(tokens))
 
 
-def _prefill(
-    model: mllm.MLLM, apply: Callable[..., Any], batch: Batch, max_new_tokens: int
-) -> tuple[Int[Array, " B"], Cache]:
-    """The first new token of every row, and the cache with all prompts in it."""
+def prefill(
+    model: mllm.MLLM, params: Any, batch: Batch, max_new_tokens: int
+) -> tuple[Float[Array, "B V"], Cache]:
+    """Logits of the first new token of every row, and the cache with all prompts in it."""
+    apply = _apply(model, params)
     rows, length = batch.tokens.shape
-    cache = mllm.empty_cache(model, rows, length + max_new_tokens - 1)
-    spread = (jax.tree.map(shard_rows, slots) for slots in (cache.k, cache.v))
+    stacked = stack.is_stacked(params["llm"]["layers"])
+    cache = mllm.empty_cache(model, rows, length + max_new_tokens - 1, stacked)
+    shard = jax.vmap(shard_rows) if stacked else shard_rows
+    spread = (jax.tree.map(shard, slots) for slots in (cache.k, cache.v))
     cache = cache.replace(**dict(zip("kv", spread, strict=True)))
     features = apply("encode", batch.images) if batch.features is None else batch.features
     x = apply("embed", batch.tokens, batch.image_slot, apply("connect", features))
     x, cache = apply("hidden", x, batch.positions, batch.branch, cache)
     last = jnp.maximum(_count(batch.branch) - 1, 0)
     x = jnp.take_along_axis(x, last[:, None, None], axis=1)
-    return _choose(apply, x), cache
+    return apply("logits", x[:, 0]), cache
 
 
 def _one(
@@ -113,11 +133,11 @@ def _one(
     """Feeds the token chosen last: the next one, and the cache."""
     x = apply(_embed_text, s.last[:, None])
     x, cache = apply("hidden", x, s.position[:, None], branch[:, None], s.cache)
-    return _choose(apply, x), cache
+    return _choose(apply("logits", x[:, 0])), cache
 
 
-def _choose(apply: Callable[..., Any], x: Float[Array, "B 1 D"]) -> Int[Array, " B"]:
-    return jnp.argmax(apply("logits", x[:, 0]), axis=-1).astype(jnp.int32)
+def _choose(logits: Float[Array, "B V"]) -> Int[Array, " B"]:
+    return jnp.argmax(logits, axis=-1).astype(jnp.int32)
 
 
 def _count(branch: Int[Array, "B T"]) -> Int[Array, " B"]:

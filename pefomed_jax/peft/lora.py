@@ -95,7 +95,9 @@ def _pair(module: str, kernel: Any, rank: int, key: Array) -> Tree:
 def merge(params: Tree, alpha: float) -> Tree:
     """The plain tree whose kernels are kernel + (alpha / r) · lora_a @ lora_b.
 
-    Computed in at least float32 and cast back to the kernel's dtype; the LoRA leaves are gone.
+    Computed in at least float32 and cast back to the kernel's dtype; the LoRA leaves are gone. For
+    kernels of float32 or wider: a bfloat16 kernel has 8 significant bits and swallows most of a
+    small update.
     """
     leaves = flatten_dict(params, sep="/")
     for path in [path for path in leaves if path.endswith("/lora_a")]:

@@ -54,7 +54,7 @@ class Evaluator:
         self._generate = greedy.make_generate(
             pieces.model, self.config.eval.max_new_tokens, int(tokenizer.eos_token_id)
         )
-        self._prepare = jax.jit(functools.partial(_merged, alpha=self.config.lora.alpha))
+        self._dtype = pieces.model.compute.dtype
         self._nll = jax.jit(functools.partial(_nll, pieces.model))
 
     def validate(self, state: TrainState, frozen: Any) -> dict[str, float]:
@@ -89,7 +89,8 @@ class Evaluator:
     ) -> list[dict[str, Any]]:
         """One row per case with its greedy answer, in order."""
         with self._compilations.watch(("merge",)):
-            params = self._prepare(state.trainable, frozen)
+            params = masks.merge(state.trainable, frozen)
+            params = greedy.prepare(params, self.config.lora.alpha, self._dtype)
         batches = pipeline.eval_batches(
             self._source,
             cases,
@@ -125,10 +126,6 @@ def spread(cases: Sequence[Case], limit: int) -> list[Case]:
     if len(cases) <= limit:
         return list(cases)
     return [cases[i] for i in np.linspace(0, len(cases) - 1, limit).round().astype(int)]
-
-
-def _merged(trainable: Any, frozen: Any, alpha: float) -> Any:
-    return greedy.prepare(masks.merge(trainable, frozen), alpha)
 
 
 def _nll(model: Any, trainable: Any, frozen: Any, batch: Batch) -> tuple[jax.Array, jax.Array]:
