@@ -20,7 +20,7 @@ flags.DEFINE_string("out", str(base.ASSETS), "where the base goes")
 flags.DEFINE_integer("seed", 0, "of everything")
 flags.DEFINE_integer("phantoms", 24_000, "drawn for the vision tower", lower_bound=1)
 flags.DEFINE_integer("vision_steps", 1200, "of the vision tower, 32 pictures each", lower_bound=1)
-flags.DEFINE_integer("decoder_steps", 1200, "of the decoder, 32 texts each", lower_bound=1)
+flags.DEFINE_integer("decoder_steps", 2000, "of the decoder, 32 texts each", lower_bound=1)
 RECIPE = ("seed", "phantoms", "vision_steps", "decoder_steps")
 
 

@@ -6,7 +6,7 @@ is never named from a picture: that is left to the fine-tuning run.
 
 import numpy as np
 
-from pefomed_jax.data.sources.phantom.scene import Lesion, Scene
+from pefomed_jax.data.sources.phantom.scene import LESIONS, Lesion, Scene
 
 WORDS = {
     "effusion": "water",
@@ -35,6 +35,22 @@ def words(scene: Scene, rng: np.random.Generator | None = None, *, line: bool = 
     if rng is not None:
         parts = [parts[i] for i in rng.permutation(len(parts))]
     return ", ".join(parts)
+
+
+def questions(scene: Scene) -> list[tuple[str, str]]:
+    """Question and answer in plain words: each side, each kind of lesion, and the heart."""
+    sides = [(f"{WORDS[side]}?", _said(lesion)) for side, lesion in scene.lungs]
+    kinds = []
+    for kind in LESIONS:
+        where = [WORDS[side] for side, lesion in scene.lungs if lesion and lesion.kind == kind]
+        kinds.append((f"{WORDS[kind]}?", " ".join(where) or WORDS["none"]))
+    return [*sides, *kinds, ("pump?", "big" if scene.enlarged_heart else "good")]
+
+
+def _said(lesion: Lesion | None) -> str:
+    if lesion is None:
+        return WORDS["none"]
+    return f"{WORDS[lesion.kind]} {WORDS[lesion.size or lesion.zone]}"
 
 
 def _lung(side: str, lesion: Lesion | None) -> str:

@@ -17,10 +17,11 @@ from pefomed_jax.data.quirks import Quirks
 from pefomed_jax.data.sources.phantom import questions, scene, text
 from pefomed_jax.pretrain import plain
 
-PICTURE, PAIR = 0.35, 0.45  # shares of the rows; the rest is text on its own
-ASKED, REPORTED = 0.5, 0.42  # shares of the cases: questions, reports; the rest are captions
+PICTURE, PAIR = 0.35, 0.5  # shares of the rows; the rest is text on its own
+ASKED, REPORTED = 0.6, 0.34  # shares of the cases: questions, reports; the rest are captions
 ANSWER = 4.0  # weight of a target in an answer: answers are short, and would drown among reports
 NAME_IT = "[caption] Say in plain words what can be seen here."
+PLAINLY = 4  # questions in plain words beside it
 LENGTH, ANSWERS = 104, 64  # the bucket (T, A) of every batch
 
 
@@ -49,16 +50,23 @@ class Writer:
         batch = tokens.collate(rows, LENGTH, ANSWERS, images, self.encoder.pad)
         return batch.replace(images=None, features=self.features[index][:, None]).validate()
 
-    def picture_row(self, content: scene.Scene) -> tokens.Row:
-        """A picture and its plain words; a line is left out."""
-        said = Text("[INST] <Img>", f"</Img> {NAME_IT} [/INST]", plain.words(content, line=False))
-        return self.encoder.rows([[said]], training=True)[0]
+    def picture_row(
+        self, content: scene.Scene, rng: np.random.Generator | None = None
+    ) -> tokens.Row:
+        """A picture and its plain words, and with rng also questions in them; no word of a line."""
+        words = plain.words(content, line=False)
+        said = [Text("[INST] <Img>", f"</Img> {NAME_IT} [/INST]", words)]
+        if rng is not None:
+            asked = plain.questions(content)
+            chosen = [asked[int(i)] for i in rng.permutation(len(asked))[:PLAINLY]]
+            said += [Text("[INST] <Img>", f"</Img> [vqa] {q} [/INST]", a) for q, a in chosen]
+        return self.encoder.rows([said], training=True)[0]
 
     def _row(self, content: scene.Scene, rng: np.random.Generator) -> tuple[tokens.Row, float]:
         """A row of any kind, and the weight of its targets."""
         kind = rng.random()
         if kind < PICTURE:
-            return self.picture_row(content), 1.0
+            return self.picture_row(content, rng), 1.0
         cases = self._cases(content, rng)
         if kind < PICTURE + PAIR:
             weight = ANSWER if cases[0].question else 1.0

@@ -74,3 +74,21 @@ def test_f1_of_findings_by_hand():
     assert scores["enlarged heart"] == pytest.approx(2 / 3)
     assert scores["right effusion"] == 0
     assert scores["micro"] == pytest.approx(2 / 4)
+
+
+def test_plain_questions_are_answered_by_the_scene():
+    content = scene.Scene(
+        0, True, scene.Lesion("nodule", zone="upper"), scene.Lesion("effusion", size="small"), True
+    )
+    assert dict(plain.questions(content)) == {
+        "dexter?": "spot high",
+        "sinister?": "water little",
+        "water?": "sinister",
+        "air?": "nothing",
+        "spot?": "dexter",
+        "patch?": "nothing",
+        "pump?": "big",
+    }
+    both = dataclasses.replace(content, right=content.left, left=None, enlarged_heart=False)
+    assert dict(plain.questions(both))["sinister?"] == "nothing"
+    assert dict(plain.questions(both))["pump?"] == "good"
