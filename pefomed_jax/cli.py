@@ -23,7 +23,7 @@ INTERRUPTED = 75
 
 
 def run(main: Callable[[], int | None]) -> NoReturn:
-    """Parses the flags, calls `main()` and exits with its code; a ValueError becomes one line."""
+    """Parses the flags, calls `main()`, exits with its code; errors of the user become one line."""
 
     def guarded(_: Sequence[str]) -> NoReturn:
         if not flags.FLAGS["verbosity"].present:
@@ -34,6 +34,13 @@ def run(main: Callable[[], int | None]) -> NoReturn:
             if not is_users(error):
                 raise
             fail(str(error), code=1)
+        except OSError as error:
+            if error.filename is None:
+                raise
+            fail(f"{error.filename}: {error.strerror}; correct the path or its rights", code=1)
+        except KeyboardInterrupt:
+            print("interrupted; the same command goes on", file=sys.stderr, flush=True)
+            sys.exit(INTERRUPTED)
         sys.exit(code or 0)
 
     app.run(guarded, flags_parser=parse)

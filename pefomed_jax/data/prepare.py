@@ -6,6 +6,7 @@ skipped as long as they are no more than `data.max_bad_fraction` of the rows.
 """
 
 import dataclasses
+import hashlib
 import json
 import pathlib
 from typing import Any
@@ -39,7 +40,8 @@ def prepare(
     """The cases that a run uses, checked. Prints what a reader of the log should know.
 
     `data.limit` takes the first n training cases in the set's order (after the carving),
-    `eval.limit` the first n test cases. Errors: UserError for too many bad rows, or no case left.
+    `eval.limit` the first n test cases. Without a tokenizer (None: a dry run that lacks it)
+    lengths are not checked. Errors: UserError for too many bad rows, or no case left.
     """
     read = {split: source.cases(split) for split in ("train", "val", "test")}
     bad = [*getattr(source, "bad_rows", ())]
@@ -47,7 +49,7 @@ def prepare(
     train, val, notes = _carve(source.name, read["train"], read["val"], config)
     train = train[: config.data.limit or None]
     test = read["test"][: config.eval.limit or None]
-    encoding = Encoding.of(tokenizer, config)
+    encoding = None if tokenizer is None else Encoding.of(tokenizer, config)
     checked = []
     for cases, trained in ((train, True), (val, True), (test, False)):
         found = _check(source, cases, encoding, config, trained)
@@ -60,6 +62,15 @@ def prepare(
     for note in notes:
         print(note)
     return Splits(*checked, notes=tuple(notes))
+
+
+def digest(splits: Splits) -> str:
+    """64 hex digits over the training and validation cases and their order."""
+    sums = hashlib.sha256()
+    for case in [*splits.train, *splits.val]:
+        row = (case.split, case.id, case.image, case.question, case.answer)
+        sums.update(json.dumps(row).encode())
+    return sums.hexdigest()
 
 
 def _carve(
@@ -84,7 +95,7 @@ def _carve(
 
 
 def _check(
-    source: Source, cases: list[Case], encoding: Encoding, config: ConfigDict, trained: bool
+    source: Source, cases: list[Case], encoding: Encoding | None, config: ConfigDict, trained: bool
 ) -> dict[int, BadRow]:
     """Bad rows by the index of their case."""
     bad: dict[int, BadRow] = {}
@@ -94,7 +105,7 @@ def _check(
         for i, case in enumerate(cases):
             if problem := problems.get(case.image):
                 bad[i] = _bad(source, case, "image", f"{case.image} {problem}", remedy)
-    if trained and config.data.buckets and cases:
+    if encoding and trained and config.data.buckets and cases:
         largest = max(config.data.buckets)
         lengths = encoding.measure(cases).lengths + encoding.n_prefix
         for i in np.flatnonzero(lengths > largest).tolist():
@@ -116,6 +127,8 @@ def _settle(
 ) -> list[str]:
     """Lists the bad rows in the run's folder. Errors: more of them than may be skipped."""
     if not bad:
+        if workdir is not None:
+            (pathlib.Path(workdir) / BAD_ROWS).unlink(missing_ok=True)
         return []
     listed = ""
     if workdir is not None:

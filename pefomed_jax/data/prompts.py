@@ -107,7 +107,7 @@ def make(config: ConfigDict) -> Prompts:
     task = TAGS[config.task]
     lines = INSTRUCTIONS[task]
     if config.data.instructions:
-        lines = _read(pathlib.Path(config.data.instructions), task)
+        lines = _read(pathlib.Path(config.data.instructions).expanduser(), task)
     return Prompts(task, lines, quirks_lib.resolve(config.quirks), config.seed)
 
 
@@ -116,7 +116,10 @@ def _read(path: pathlib.Path, task: str) -> tuple[str, ...]:
         raise UserError(
             f"data.instructions: no file {path}; give a text file, one instruction a line"
         )
-    raw = path.read_text(encoding="utf-8").splitlines()
+    try:
+        raw = path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not UTF-8 at byte {error.start}; save it as UTF-8") from None
     lines = tuple(line.strip() for line in raw if line.strip())
     if not lines:
         raise UserError(f"{path} holds no instruction; write at least one line")

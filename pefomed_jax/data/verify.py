@@ -11,6 +11,7 @@ from PIL import Image
 
 from pefomed_jax.batch import Case
 from pefomed_jax.data.sources.files import ListSource
+from pefomed_jax.errors import UserError
 
 THREADS = 8  # Pillow decodes outside the interpreter's lock
 DEFAULT_CACHE = "~/.cache/pefomed_jax"
@@ -68,7 +69,15 @@ def _read(store: pathlib.Path) -> dict[str, list[str]]:
 
 def _write(store: pathlib.Path, known: dict[str, list[str]]) -> None:
     """Replaces the file in one move, so that a killed run or two at once leave a whole one."""
-    store.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", dir=store.parent, delete=False, encoding="utf-8") as f:
-        json.dump(known, f)
-    os.replace(f.name, store)
+    try:
+        store.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(
+            "w", dir=store.parent, delete=False, encoding="utf-8"
+        ) as f:
+            json.dump(known, f)
+        os.replace(f.name, store)
+    except OSError as error:
+        raise UserError(
+            f"data.cache: {store.parent} cannot be written ({error.strerror}); set "
+            f"--config.data.cache to a folder of yours"
+        ) from None

@@ -6,17 +6,19 @@ asynchronous; a step appears under its number only when it is complete, so a kil
 one before.
 """
 
+import contextlib
 import hashlib
 import json
+import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
-from flax.traverse_util import flatten_dict
+from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import Array, UInt32
 
 from pefomed_jax.errors import UserError
@@ -148,7 +150,41 @@ class Checkpoints:
             raise UserError(f"{self.folder / str(step)}: unreadable; delete this folder")
         _check(f"{self.folder / str(step)}", meta, self._want)
         args = ocp.args.Composite(state=ocp.args.StandardRestore(abstract))
-        return self._manager.restore(step, args=args)["state"], meta["extra"]
+        with _readable(self.folder / str(step)):
+            return self._manager.restore(step, args=args)["state"], meta["extra"]
+
+    def fresh(self, step: int) -> list[str]:
+        """The trainable paths that a step of another stage has not; they start anew.
+
+        Raises UserError where the step has others, other shapes, or another base; an empty `base`
+        is not compared.
+        """
+        where = f"weights.checkpoint: {self.folder / str(step)}"
+        meta = self._meta(step)
+        if meta is None:
+            raise UserError(f"{where}: unreadable; give another run's folder")
+        _check_stage(where, meta, self._want)
+        return sorted(self._want["trainable"].keys() - meta["trainable"].keys())
+
+    def restore_trainable(self, abstract: Any, step: int) -> Any:
+        """The leaves of `abstract` (shapes with shardings) that the step has, and only those.
+
+        The optimizer's state is not read, so it may be of other groups.
+        """
+        absent = self.fresh(step)
+        leaves = flatten_dict(abstract, sep="/")
+        held = {path: leaf for path, leaf in leaves.items() if path not in absent}
+        item = {"trainable": unflatten_dict(held, sep="/")}
+        args = ocp.args.PyTreeRestore(
+            item=item,
+            restore_args=ocp.checkpoint_utils.construct_restore_args(item),
+            partial_restore=True,
+        )
+        with (
+            ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader,
+            _readable(self.folder / str(step)),
+        ):
+            return reader.restore(self.folder / str(step) / "state", args=args)["trainable"]
 
     def wait(self) -> None:
         """Returns when the save under way is complete; raises what went wrong in it."""
@@ -180,6 +216,47 @@ class _LastAndBest:
 
 def _shapes(trainable: Any) -> dict[str, list[int]]:
     return {path: list(leaf.shape) for path, leaf in flatten_dict(trainable, sep="/").items()}
+
+
+@contextlib.contextmanager
+def _readable(where: Path) -> Iterator[None]:
+    """Turns whatever the storage library raises about damaged files into one line."""
+    try:
+        yield
+    except Exception as error:
+        logging.debug("%s", where, exc_info=True)
+        reason = str(error).strip().split("\n")[0][:120] or type(error).__name__
+        raise UserError(
+            f"{where}: its data cannot be read ({reason}); delete this folder"
+        ) from error
+
+
+def _check_stage(where: str, meta: dict[str, Any], want: dict[str, Any]) -> None:
+    """Raises UserError where a checkpoint cannot begin this run's stage."""
+    have, mine = meta["trainable"], want["trainable"]
+    if not have.keys() & mine.keys():
+        raise UserError(f"{where} trains nothing that this run trains; see config.trainable")
+    for path in sorted(have):
+        if path not in mine:
+            raise UserError(
+                f"{where} trains '{path}', this run does not: name it in config.trainable (and "
+                f"config.lora.targets), or what it learnt is lost"
+            )
+        if have[path] != mine[path] and path.endswith("/lora_a"):
+            raise UserError(
+                f"{where} has LoRA rank {have[path][-1]}, config.lora.rank is {mine[path][-1]}; "
+                f"set --config.lora.rank={have[path][-1]}"
+            )
+        if have[path] != mine[path]:
+            raise UserError(
+                f"{where} has '{path}' of shape {have[path]}, this run {mine[path]}; set "
+                f"config.model as in that run"
+            )
+    if want["base"] and meta["base"] != want["base"]:
+        raise UserError(
+            f"{where} was trained on another base ({meta['base'][:12]}, here "
+            f"{want['base'][:12]}); set config.weights and config.seed as in that run"
+        )
 
 
 def _check(where: str, meta: dict[str, Any], want: dict[str, Any]) -> None:

@@ -18,6 +18,8 @@ from ml_collections import ConfigDict
 
 from pefomed_jax.errors import UserError
 
+CHECKPOINTS = "checkpoints"
+
 # what may differ when a run goes on: it changes how long and how, not what is learnt
 FREE = (
     "train.steps",
@@ -39,8 +41,13 @@ def lock(folder: pathlib.Path) -> io.TextIOBase:
 
     Raises UserError when another run holds it.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    handle = (folder / ".lock").open("a+")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = (folder / ".lock").open("a+")
+    except OSError as error:
+        raise UserError(
+            f"--workdir={folder} is no folder to write in ({error.strerror}); give another"
+        ) from None
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -65,8 +72,11 @@ def write_text(path: pathlib.Path, text: str) -> None:
 
 
 def read_json(path: pathlib.Path) -> Any:
-    """The content of a JSON file."""
-    return json.loads(path.read_text(encoding="utf-8"))
+    """The content of a JSON file. Raises UserError where it is damaged."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:  # not UTF-8, not JSON
+        raise UserError(f"{path} is damaged ({error}); repair or remove this file") from None
 
 
 def latest_step(checkpoints: pathlib.Path) -> int | None:
@@ -78,7 +88,8 @@ def latest_step(checkpoints: pathlib.Path) -> int | None:
 def settle(folder: pathlib.Path, config: ConfigDict, goes_on: bool) -> None:
     """Writes config.json; where the run goes on, only the fields in FREE may have changed.
 
-    Results that a changed field makes stale are removed. Raises UserError with the difference.
+    Results and answers that a changed field makes stale are removed. Raises UserError with the
+    difference.
     """
     path, new = folder / "config.json", flatten(config.to_dict())
     if goes_on and path.exists():
@@ -91,10 +102,15 @@ def settle(folder: pathlib.Path, config: ConfigDict, goes_on: bool) -> None:
                 "--workdir"
             )
         if any(key.startswith(RESCORES) for key in changed):
-            (folder / "results.json").unlink(missing_ok=True)
+            _drop_results(folder)
     elif not goes_on:
-        (folder / "results.json").unlink(missing_ok=True)
+        _drop_results(folder)
     write_text(path, json.dumps(config.to_dict(), indent=2) + "\n")
+
+
+def _drop_results(folder: pathlib.Path) -> None:
+    for path in (folder / "results.json", *folder.glob("predictions*.jsonl")):
+        path.unlink(missing_ok=True)
 
 
 def flatten(tree: Any, prefix: str = "") -> dict[str, Any]:

@@ -4,7 +4,6 @@ Order of things at a step: metrics row, then the checkpoint. An evaluation belon
 step and its score to the checkpoint of its step, so neither is lost or done twice over a restart.
 """
 
-import math
 import pathlib
 import signal
 from collections.abc import Iterator
@@ -18,15 +17,15 @@ from pefomed_jax.data import pipeline, prepare, sources
 from pefomed_jax.errors import UserError
 from pefomed_jax.evaluation import results
 from pefomed_jax.evaluation.predict import place
-from pefomed_jax.training import flops, setup
+from pefomed_jax.training import flops, setup, stage
 from pefomed_jax.training import folder as run_folder
 from pefomed_jax.training.checkpoint import Checkpoints, fingerprint
 from pefomed_jax.training.compilations import Compilations
 from pefomed_jax.training.evaluate import Evaluator
+from pefomed_jax.training.folder import CHECKPOINTS
 from pefomed_jax.training.logging import Log, Row
 from pefomed_jax.validate import missing, select_by, validate
 
-CHECKPOINTS = "checkpoints"
 INTERRUPTED = 75  # exit code: stopped by a signal, saved
 
 
@@ -88,6 +87,7 @@ class Run:
         self.tokenizer = base_lib.tokenizer(config)
         self.source = sources.load(config)
         self.splits = prepare.prepare(self.source, self.tokenizer, config, workdir)
+        self.data = {"data": prepare.digest(self.splits)}  # stands in every checkpoint
         self.order = pipeline.make_order(self.splits.train, self.tokenizer, config)
         self.cost = flops.cost(pieces.params, pieces.labels, config.model)
         devices = pieces.mesh.devices.flatten()
@@ -125,21 +125,34 @@ class Run:
 
     def _first_or_restored(self, base: Any) -> Any:
         if self.checkpoints.latest is not None:
-            return self.checkpoints.restore(self.abstract)[0]
+            state, extra = self.checkpoints.restore(self.abstract)
+            if extra.get("data", self.data["data"]) != self.data["data"]:
+                raise UserError(
+                    f"{self.workdir} began with other training or validation cases than are in "
+                    f"{self.source.name} now; put the data back or give another --workdir"
+                )
+            return state
         state = self.pieces.first_state(base)
-        if other := self.config.weights.checkpoint:
-            trained = _other_run(pathlib.Path(other), self.abstract, fingerprint(self.frozen))
-            state = state.replace(trainable=trained)
-        return state
+        if not self.config.weights.checkpoint:
+            return state
+        trained, fresh = stage.handed_on(
+            self.config, state.trainable, self.abstract.trainable, fingerprint(self.frozen)
+        )
+        said = f"; it has not and starts fresh: {', '.join(fresh)}" if fresh else ""
+        print(f"begins with what {self.config.weights.checkpoint} trained{said}")
+        return state.replace(trainable=trained)
 
     def _say_start(self) -> None:
         config, devices = self.config, self.pieces.mesh.devices.flatten()
         n = {name: len(getattr(self.splits, name)) for name in ("train", "val", "test")}
+        scored = len(self.evaluator.val)
+        part = f" ({scored} of them scored)" if scored < n["val"] else ""
         say = self.log.say
         say(
-            f"{config.task} on {self.source.name}: {n['train']} training, {n['val']} validation, "
-            f"{n['test']} test cases; {self.order.steps_per_epoch:.1f} steps an epoch, rows of "
-            f"(T, A) = {', '.join(map(str, self.order.buckets))}, {self.order.waste():.0%} padding"
+            f"{config.task} on {self.source.name}: {n['train']} training, {n['val']} validation"
+            f"{part}, {n['test']} test cases; {self.order.steps_per_epoch:.1f} steps an epoch, "
+            f"rows of (T, A) = {', '.join(map(str, self.order.buckets))}, "
+            f"{self.order.waste():.0%} padding"
         )
         say(
             f"{len(devices)} × {devices[0].device_kind}, mesh {dict(self.pieces.mesh.shape)}, "
@@ -185,10 +198,12 @@ class Run:
 
     def _row(self, step: int, metrics: Any) -> Row:
         values = {name: value.item() for name, value in jax.device_get(metrics).items()}
-        if not math.isfinite(values["loss"]):
+        if not values.pop("finite"):
+            way = "or optimizer.clip" if self.config.optimizer.clip else "or set optimizer.clip=1"
             raise UserError(
-                f"step {step}: the loss is {values['loss']}; lower optimizer.lr or raise "
-                f"optimizer.clip (checkpoint kept: step {self.checkpoints.latest})"
+                f"step {step}: the run has diverged (loss {values['loss']:g}, gradient norm "
+                f"{values['grad_norm']:g}, parameters that are not finite are not saved); lower "
+                f"optimizer.lr {way}, in another --workdir"
             )
         return {"step": step, "epoch": step / self.order.steps_per_epoch, **values}
 
@@ -208,7 +223,7 @@ class Run:
         self.log.step(row, done, self.peak, compiled)
         with self.log.aside():
             if self._due(step) or self.stop.asked:
-                self.checkpoints.save(step, self.state, score=score)
+                self.checkpoints.save(step, self.state, score=score, extra=self.data)
             if score is not None:
                 said = f"{select_by(self.config)} {abs(score):.3f}"
                 self.log.say(f"validation at step {step}: loss {row['val_loss']:.4f}, {said}")
@@ -242,14 +257,3 @@ class Run:
         rows = self.evaluator.predict(self.state, self.frozen, cases, progress)
         results.write_predictions(self.workdir / name, rows)
         return rows
-
-
-def _other_run(path: pathlib.Path, abstract: Any, base: str) -> Any:
-    """The best trainable tree of another run's folder (weights.checkpoint), for the next stage."""
-    folder = path / CHECKPOINTS if (path / CHECKPOINTS).is_dir() else path
-    if run_folder.latest_step(folder) is None:
-        raise UserError(f"weights.checkpoint: no checkpoint in {path}; give a run's folder")
-    checkpoints = Checkpoints(folder, abstract.trainable, base, read_only=True)
-    state, _ = checkpoints.restore(abstract, checkpoints.best)
-    checkpoints.close()
-    return state.trainable

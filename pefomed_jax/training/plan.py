@@ -1,7 +1,7 @@
 """`--dry_run`: what would train, what is still needed, how much memory; nothing is allocated.
 
-Memory figures are the compiler's, of the real training step on abstract arrays, so they name the
-compiler and the target they were made for.
+Memory figures are the compiler's, of the real training step and the real generation on abstract
+arrays, so they name the compiler and the target they were made for.
 """
 
 import dataclasses
@@ -15,10 +15,13 @@ from ml_collections import ConfigDict
 from pefomed_jax import base as base_lib
 from pefomed_jax.batch import Batch
 from pefomed_jax.data import pipeline, prepare, sources
+from pefomed_jax.decoding import greedy
 from pefomed_jax.errors import UserError
 from pefomed_jax.models import mllm
 from pefomed_jax.parallel import mesh as mesh_lib
-from pefomed_jax.training import setup
+from pefomed_jax.parallel import rules
+from pefomed_jax.peft import masks
+from pefomed_jax.training import setup, supplied
 from pefomed_jax.validate import missing, validate
 
 GIB = 2**30
@@ -36,14 +39,15 @@ class Memory:
     state: int
     batch: int
     temporaries: int
+    copy: int = 0  # the merged base that decoding makes where all is float32 or wider
 
     @property
     def total(self) -> int:
-        return self.frozen + self.state + self.batch + self.temporaries
+        return self.frozen + self.state + self.batch + self.temporaries + self.copy
 
 
 def plan(config: ConfigDict) -> None:
-    """Prints the plan of a run. Raises UserError only for what no supplied file could mend."""
+    """Prints the plan of a run. Raises UserError for what no further file could mend."""
     validate(config)
     mesh, note = _mesh(config)
     pieces = setup.assemble(config, mesh)
@@ -56,9 +60,12 @@ def plan(config: ConfigDict) -> None:
     for line in needed:
         print(f"  {line}")
     print()
-    shape, measured = row_shape(config, needed)
-    memory = step_memory(pieces, *shape)
+    wrong = supplied.inspect(pieces, needed)
+    shape, measured = row_shape(config, needed + wrong)
+    memory = step_memory(pieces, *shape), evaluation_memory(pieces, shape[0])
     _print_memory(config, mesh, memory, shape, measured, note)
+    if wrong:
+        raise UserError(wrong[0])
 
 
 def _mesh(config: ConfigDict) -> tuple[Mesh, str]:
@@ -89,7 +96,11 @@ def row_shape(config: ConfigDict, needed: list[str]) -> tuple[tuple[int, int], s
 
 def abstract_batch(config: ConfigDict, length: int, answers: int) -> Batch:
     """A training batch as shapes: config.train.batch_size rows of `length` tokens."""
-    rows, size = config.train.batch_size, config.model.vision.image_size
+    return _shapes(config, config.train.batch_size, length, answers)
+
+
+def _shapes(config: ConfigDict, rows: int, length: int, answers: int) -> Batch:
+    size = config.model.vision.image_size
     text = jax.ShapeDtypeStruct((rows, length), jnp.int32)
     target = jax.ShapeDtypeStruct((rows, answers), jnp.int32)
     return Batch(
@@ -108,12 +119,43 @@ def step_memory(pieces: setup.Setup, length: int, answers: int) -> Memory:
     """What the compiled training step takes on each device of the mesh, for rows of (T, A)."""
     state, frozen = pieces.abstract_state(), pieces.abstract_frozen()
     batch = abstract_batch(pieces.config, length, answers)
-    options = CPU_OPTIONS if pieces.mesh.devices.flat[0].platform == "cpu" else None
     with jax.set_mesh(pieces.mesh):
-        compiled = pieces.jit_step().lower(state, frozen, batch).compile(compiler_options=options)
-    stats = compiled.memory_analysis()
+        stats = _compile(pieces, pieces.jit_step().lower(state, frozen, batch)).memory_analysis()
     held = _bytes_a_device(frozen), _bytes_a_device(state)
     return Memory(*held, stats.argument_size_in_bytes - sum(held), stats.temp_size_in_bytes)
+
+
+def evaluation_memory(pieces: setup.Setup, length: int) -> Memory:
+    """What answering eval.batch_size prompts of `length` tokens takes while the state stays alive.
+
+    Prompts are rows without their answers, so the T of the training rows is enough for them.
+    """
+    config, state, frozen = pieces.config, pieces.abstract_state(), pieces.abstract_frozen()
+    batch = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=rules.rows(pieces.mesh)),
+        _shapes(config, config.eval.batch_size, length, 1),
+    )
+    params, copy = masks.merge(state.trainable, frozen), 0
+    with jax.set_mesh(pieces.mesh):
+        if greedy.merges(params, pieces.model.compute.dtype):
+            arguments = params, config.lora.alpha, greedy.fuses()
+            made = _compile(pieces, greedy.merged.lower(*arguments))
+            params = jax.tree.map(
+                lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
+                jax.eval_shape(lambda p: greedy.merged(p, *arguments[1:]), params),
+                made.output_shardings,
+            )
+            copy = _bytes_a_device(params)
+        # no token id is below 0: the longest answer to every prompt
+        generate = greedy.make_generate(pieces.model, config.eval.max_new_tokens, -1)
+        stats = _compile(pieces, generate.lower(params, batch)).memory_analysis()
+    held = _bytes_a_device(frozen), _bytes_a_device(state)
+    return Memory(*held, _bytes_a_device(batch), stats.temp_size_in_bytes, copy)
+
+
+def _compile(pieces: setup.Setup, lowered: Any) -> Any:
+    on_cpu = pieces.mesh.devices.flat[0].platform == "cpu"
+    return lowered.compile(compiler_options=CPU_OPTIONS if on_cpu else None)
 
 
 def _bytes_a_device(tree: Any) -> int:
@@ -133,7 +175,7 @@ def _bytes_a_device(tree: Any) -> int:
 def _print_memory(
     config: ConfigDict,
     mesh: Mesh,
-    memory: Memory,
+    memory: tuple[Memory, Memory],
     shape: tuple[int, int],
     measured: str,
     note: str,
@@ -143,12 +185,16 @@ def _print_memory(
     if note:
         print(f"note: {note}")
     print(
-        f"memory of a training step on each device, batch {config.train.batch_size}, "
-        f"T={shape[0]}, A={shape[1]} ({measured}), remat={config.model.remat}:"
+        f"memory on each device of a training step, batch {config.train.batch_size}, "
+        f"T={shape[0]}, A={shape[1]} ({measured}), remat={config.model.remat}, and of the "
+        f"evaluation, batch {config.eval.batch_size}, prompts of at most {shape[0]} and answers of "
+        f"{config.eval.max_new_tokens} tokens:"
     )
-    for field in dataclasses.fields(memory):
-        print(f"  {field.name:<12}{getattr(memory, field.name) / GIB:8.2f} GiB")
-    print(f"  {'total':<12}{memory.total / GIB:8.2f} GiB")
+    print(f"  {'':<12}{'step':>8}{'evaluation':>18}")
+    for name in (*(field.name for field in dataclasses.fields(Memory)), "total"):
+        sizes_of = (getattr(each, name) / GIB for each in memory)
+        print(f"  {name:<12}" + "".join(f"{size:8.2f} GiB  " for size in sizes_of).rstrip())
+    print(f"  {'needed':<12}{max(each.total for each in memory) / GIB:8.2f} GiB, the larger one")
     print(
         f"compiler: XLA of jax {jax.__version__}, target {device.platform} ({device.device_kind}), "
         f"mesh {sizes}; other targets fuse otherwise, so take it as an estimate there"

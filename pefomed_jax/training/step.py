@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from pefomed_jax.peft import masks
 from pefomed_jax.training.optimizer import Schedule
@@ -87,7 +87,8 @@ def make_step(
     """(state, frozen, batch) -> (state, metrics); `model` maps a Batch to logits [B, A, V].
 
     Metrics: loss (nats a target), grad_norm (of the trainable gradient, before clipping),
-    target_tokens, tokens (without padding), lr (before a group's scale).
+    target_tokens, tokens (without padding), lr (before a group's scale), finite (loss, gradient
+    and the updated trainable tree are: such a state may be saved).
     """
     loss_and_grad = make_loss_and_grad(model, accumulate)
 
@@ -103,10 +104,16 @@ def make_step(
             "lr": schedule(state.step),
         }
         trainable = optax.apply_updates(state.trainable, updates)
+        metrics["finite"] = all_finite((loss, metrics["grad_norm"], trainable))
         new = state.replace(step=state.step + 1, trainable=trainable, opt_state=opt_state)
         return new, metrics
 
     return step
+
+
+def all_finite(tree: Any) -> Bool[Array, ""]:
+    """Whether no leaf holds NaN or infinity."""
+    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree)]))
 
 
 def jit_step(

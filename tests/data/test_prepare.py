@@ -1,5 +1,6 @@
 """Before a run: bad images and long rows, the fraction that may be skipped, the carved split."""
 
+import dataclasses
 import json
 import pathlib
 import re
@@ -90,12 +91,18 @@ def test_a_corrupt_image(root, tokenizer, config, tmp_path) -> None:
     assert found.notes[-1].startswith(f"skipped {n_bad} bad rows of {2 * n_rows}")
 
 
-def test_bad_rows_of_the_lists_count(root, tokenizer, config) -> None:
+def test_bad_rows_of_the_lists_count(root, tokenizer, config, tmp_path) -> None:
     rows = json.loads((root / "train.json").read_text())
+    whole, listed = json.dumps(rows), tmp_path / "run" / "bad_rows.jsonl"
     rows[4]["answer"] = ""
     (root / "train.json").write_text(json.dumps(rows))
     with pytest.raises(UserError, match=r"train.json, row 5, field 'answer': empty; .*\(1 of "):
-        run(tokenizer, config)
+        run(tokenizer, config, listed.parent)
+    assert listed.exists()
+    (root / "train.json").write_text(whole)
+    run(tokenizer, config, listed.parent)
+    assert not listed.exists()  # the data are mended
+    (root / "train.json").write_text(json.dumps(rows))
     config.data.max_bad_fraction = 0.5
     found = run(tokenizer, config)
     assert len(found.train) + len(found.val) == len(rows) - 1
@@ -165,3 +172,20 @@ def test_images_are_opened_once(root, config, monkeypatch) -> None:
         "images/i1.png",
         "images/i2.png",
     }
+
+
+def test_a_cache_that_cannot_be_written_is_one_line(root, tokenizer, config, tmp_path) -> None:
+    (tmp_path / "file").write_text("")
+    config.data.cache = str(tmp_path / "file")
+    with pytest.raises(UserError, match=r"data\.cache: .* cannot be written .*data\.cache to a"):
+        run(tokenizer, config)
+
+
+def test_the_digest_follows_what_is_learnt_from(root, tokenizer, config) -> None:
+    first = run(tokenizer, config)
+    assert prepare.digest(run(tokenizer, config)) == prepare.digest(first)
+    other = dataclasses.replace(first.train[0], answer="other")
+    for train in ([other, *first.train[1:]], first.train[::-1], first.train[1:]):
+        changed = dataclasses.replace(first, train=train)
+        assert prepare.digest(changed) != prepare.digest(first)
+    assert prepare.digest(dataclasses.replace(first, test=[])) == prepare.digest(first)

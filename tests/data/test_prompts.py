@@ -67,6 +67,11 @@ def test_a_file_of_ones_own_replaces_the_instructions(tmp_path: pathlib.Path) ->
         make("mrg", {"instructions": str(path)})
     with pytest.raises(UserError, match="no file"):
         make("mrg", {"instructions": str(tmp_path / "none.txt")})
+    path.write_bytes("Zeig das Röntgenbild.".encode("latin-1"))
+    with pytest.raises(UserError, match=r"not UTF-8 at byte 10; save it as UTF-8$"):
+        make("mrg", {"instructions": str(path)})
+    with pytest.raises(UserError, match=r"data\.instructions: no file .*; give a text file"):
+        make("mrg", {"instructions": str(tmp_path)})
 
 
 def test_quirks_are_the_names_of_the_config() -> None:

@@ -204,3 +204,9 @@ def test_vqa_rad_as_published(shared: pathlib.Path, tmp_path: pathlib.Path) -> N
         assert content(public, split) == content(by_file, split) == content(lists, split)
     assert types(public.cases("test")) == {"CLOSED": 191, "OPEN": 133}
     public.image(public.cases("test")[0]).load()
+
+
+def test_an_empty_list_is_of_any_layout(tmp_path: pathlib.Path) -> None:
+    write(tmp_path, train=[])
+    for task in ("vqa", "mrg"):
+        assert load(task, "pefomed", tmp_path).cases("train") == []

@@ -88,3 +88,18 @@ def test_help_lists_flags_and_fields():
     assert done.returncode == 0
     for word in ("--dry_run", "--workdir", "--config.train.steps", "--config.lora.rank", "400"):
         assert word in done.stdout
+
+
+def ends(body, *args):
+    """What `cli.run` makes of a main() with this body."""
+    code = f"from pefomed_jax import cli\ndef main():\n    {body}\ncli.run(main)"
+    return subprocess.run([sys.executable, "-c", code, *args], capture_output=True, text=True)
+
+
+def test_ctrl_c_and_a_path_that_does_not_serve_are_one_line(tmp_path):
+    done = ends("raise KeyboardInterrupt")
+    assert (done.returncode, done.stderr) == (75, "interrupted; the same command goes on\n")
+    done = ends(f"open({str(tmp_path)!r}, 'w')")
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"error: {tmp_path}: Is a directory;")
+    assert len(done.stderr.splitlines()) == 1

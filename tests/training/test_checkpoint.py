@@ -146,6 +146,19 @@ def test_a_step_that_was_being_deleted_is_passed_over(opened):
     again.close()
 
 
+def test_damaged_data_are_one_line(opened):
+    opened.save(1, on(1))
+    opened.close()
+    for file in (opened.folder / "1" / "state").rglob("*"):
+        if file.is_file() and file.stat().st_size:
+            file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    again = checkpoint.Checkpoints(opened.folder, trainable(), base="b" * 64)
+    with pytest.raises(UserError, match=r"its data cannot be read .*delete this folder$") as caught:
+        again.restore(abstract_on(1))
+    assert "\n" not in str(caught.value)
+    again.close()
+
+
 KILLED = """
     import os, sys
     import jax, jax.numpy as jnp

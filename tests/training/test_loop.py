@@ -193,7 +193,8 @@ def test_the_next_stage_starts_from_the_best_of_a_run(finished, data, tmp_path):
     expected = runs.rows(finished)[best - 1]["val_loss"]
     assert runs.rows(tmp_path)[0]["val_loss"] == pytest.approx(expected, rel=1e-6)
     other = runs.config(data, weights__checkpoint=str(finished), seed=7)
-    with pytest.raises(UserError, match="was trained on another base"):
+    words = r"weights\.checkpoint: .* was trained on another base .*as in that run$"
+    with pytest.raises(UserError, match=words):
         loop.run(other, tmp_path / "base")
     with pytest.raises(UserError, match=r"weights\.checkpoint: no checkpoint in"):
         loop.run(runs.config(data, weights__checkpoint=str(data)), tmp_path / "other")
@@ -220,5 +221,51 @@ def test_what_does_not_fit_is_one_line(data, tmp_path, settings, words):
 
 def test_a_loss_that_is_not_finite_stops_the_run(data, tmp_path):
     config = runs.config(data, optimizer__lr=1e30, optimizer__clip=0.0)
-    with pytest.raises(UserError, match=r"the loss is (nan|inf); lower optimizer\.lr"):
+    words = r"step \d: the run has diverged .*lower optimizer\.lr or set .*another --workdir"
+    with pytest.raises(UserError, match=words):
         loop.run(config, tmp_path)
+    assert all(np.isfinite(row["loss"]) for row in runs.rows(tmp_path))
+
+
+def test_parameters_that_are_not_finite_are_not_saved(data, tmp_path):
+    """The loss of step 1 is fine, what the step makes of the parameters is not."""
+    huge = {"optimizer__lr": 3e38, "optimizer__warmup_lr": 3e38}
+    scale = {"lora": 1.0, "connector": 10.0}
+    config = runs.config(data, optimizer__lr_scale=scale, **huge)
+    with pytest.raises(UserError, match=r"step 1: the run has diverged \(loss \d"):
+        loop.run(config, tmp_path)
+    assert run_folder.latest_step(tmp_path / "checkpoints") is None
+
+
+def test_other_data_are_refused_when_a_run_goes_on(tmp_path):
+    changed = runs.write_pictures(tmp_path / "data")
+    assert loop.run(runs.config(changed, train__steps=1), tmp_path / "run") == 0
+    path = changed / "train.json"
+    path.write_text(path.read_text().replace("Which side?", "Which side is it?", 1))
+    with pytest.raises(UserError, match="began with other training or validation cases") as caught:
+        loop.run(runs.config(changed, train__steps=2), tmp_path / "run")
+    assert "\n" not in str(caught.value)
+
+
+CONNECTOR = (("^connector/", "connector"), (".*", "frozen"))
+RENAMED = (("lora_[ab]$", "adapters"), ("^connector/", "connector"), (".*", "frozen"))
+
+
+def test_a_connector_begins_a_stage_with_more_that_trains(data, tmp_path, capsys):
+    """Groups may have other names; LoRA starts fresh, the connector is the one handed on."""
+    first = runs.config(data, trainable=CONNECTOR, train__steps=1)
+    assert loop.run(first, tmp_path / "one") == 0
+    scale = {"adapters": 1.0, "connector": 1.0}
+    still = {"optimizer__lr": 1e-30, "optimizer__min_lr": 0.0, "optimizer__warmup_lr": 0.0}
+    more = {"trainable": RENAMED, "optimizer__lr_scale": scale, "train__steps": 1, **still}
+    given = runs.config(data, weights__checkpoint=str(tmp_path / "one"), **more)
+    assert loop.run(given, tmp_path / "two") == 0
+    assert "starts fresh: llm/layers/0/attn/q_proj/lora_a" in capsys.readouterr().out
+    losses = [runs.rows(tmp_path / name)[0]["val_loss"] for name in ("one", "two")]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-6)
+    back = runs.config(data, weights__checkpoint=str(tmp_path / "two"), trainable=CONNECTOR)
+    with pytest.raises(UserError, match=r"weights\.checkpoint: .* trains 'llm/.*config\.trainable"):
+        loop.run(back, tmp_path / "three")
+    rank = runs.config(data, weights__checkpoint=str(tmp_path / "two"), lora__rank=4)
+    with pytest.raises(UserError, match=r"LoRA rank 2.*set --config\.lora\.rank=2$"):
+        loop.run(rank, tmp_path / "four")

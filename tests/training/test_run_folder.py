@@ -54,12 +54,25 @@ def test_results_go_when_a_change_makes_them_stale(tmp_path):
     config, path = config_lib.make("mrg"), tmp_path / "results.json"
     folder.settle(tmp_path, config, goes_on=False)
     path.write_text("{}")
+    answers = tmp_path / "predictions.jsonl"
+    answers.write_text("")
     config.data.workers = 1
     folder.settle(tmp_path, config, goes_on=True)
     assert path.exists()
+    assert answers.exists()
     config.eval.limit = 7
     folder.settle(tmp_path, config, goes_on=True)
     assert not path.exists()
+    assert not answers.exists()
+
+
+def test_a_damaged_config_and_a_workdir_that_is_a_file_are_one_line(tmp_path):
+    (tmp_path / "config.json").write_text('{"train": ')
+    with pytest.raises(UserError, match=r"config\.json is damaged .*repair or remove this file$"):
+        folder.settle(tmp_path, config_lib.make("mrg"), goes_on=True)
+    for path in (tmp_path / "config.json", tmp_path / "config.json" / "run"):
+        with pytest.raises(UserError, match=r"--workdir=.* is no folder to write in"):
+            folder.lock(path)
 
 
 def test_the_lock_names_its_owner_and_ends_with_the_process(tmp_path):

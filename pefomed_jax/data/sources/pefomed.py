@@ -60,6 +60,8 @@ def _lists(folder: pathlib.Path) -> dict[str, pathlib.Path]:
 
 def _add(source: files.ListSource, split: str, path: pathlib.Path, task: str) -> None:
     content = files.read_json(path)
+    if content == []:  # no keys to know a layout by
+        return source.add(split, path.name, (), _case)
     layout = layout_of(content, path)
     if (layout == "vqa") != (task == "vqa"):
         other = "vqa" if layout == "vqa" else "mrg or caption"
