@@ -48,6 +48,7 @@ AT_LEAST = {
     "eval.max_new_tokens": 1,
     "eval.val_limit": 1,
     "eval.limit": 0,
+    "eval.train_limit": 0,
 }
 REPORT_SCORES = ("cider", "rouge_l", "bleu_1", "bleu_2", "bleu_3", "bleu_4")
 

@@ -53,12 +53,14 @@ def _text_scores(predictions: Sequence[Row]) -> Scores:
 
 def table(results: Results) -> str:
     """Scores, then counts, each beside its control: the same questions with other images."""
-    lines = [f"{'score':<24}{'test':>10}{'images shuffled':>18}"]
+    fitted = "train" in results
+    lines = [f"{'score':<24}{'test':>10}{'images shuffled':>18}" + f"{'train':>10}" * fitted]
     for part, form in ((results, ".3f"), (results["counts"], "d")):
         shuffled = part["test_shuffled"] or {}
         for name, value in part["test"].items():
             control = format(shuffled[name], form) if name in shuffled else "-"
-            lines.append(f"{name:<24}{value:>10{form}}{control:>18}")
+            trained = f"{part['train'].get(name, 0):>10{form}}" if fitted else ""
+            lines.append(f"{name:<24}{value:>10{form}}{control:>18}{trained}")
     return "\n".join(lines)
 
 
@@ -73,7 +75,7 @@ def write_results(
     """Scores and writes {part: scores, ..., "counts": {part: counts, ...}}; returns that.
 
     `answered` holds the predictions of each part: `test`, and `test_shuffled` or None where there
-    is no control (one image only).
+    is no control (one image only), and `train` where `eval.train_limit` asks for it.
     """
     results: Results = {
         part: None if rows is None else score(rows, task) for part, rows in answered.items()

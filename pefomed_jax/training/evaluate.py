@@ -47,10 +47,13 @@ class Evaluator:
         self.val = spread(splits.val, self.config.eval.val_limit)
         check_select_by(self.config, self.val)
         self.test = splits.test
+        self.train = spread(splits.train, self.config.eval.train_limit)
         encoding = pipeline.Loader.of(source, tokenizer, self.config).encoding
         self._prompts = encoding.prompts
         # one T for all sets of cases: one compilation
-        self._length = pipeline.row_length(encoding.prompt_rows([*self.val, *self.test]))
+        self._length = pipeline.row_length(
+            encoding.prompt_rows([*self.val, *self.test, *self.train])
+        )
         self._generate = greedy.make_generate(
             pieces.model, self.config.eval.max_new_tokens, int(tokenizer.eos_token_id)
         )

@@ -246,6 +246,8 @@ class Run:
         control = pipeline.control_images(self.evaluator.test)
         shuffled = self._answer("predictions_shuffled.jsonl", control) if control else None
         answered = {"test": test, "test_shuffled": shuffled}
+        if fitted := self.evaluator.train:
+            answered["train"] = self._answer("predictions_train.jsonl", fitted)
         scores = results.write_results(self.workdir / "results.json", answered, self.config.task)
         self.log.say(results.table(scores))
         self.log.say(f"{self.compilations}; everything is in {self.workdir}")
