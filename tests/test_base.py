@@ -59,8 +59,10 @@ def test_stacked_and_half_precision_forms_hold_the_same_weights(config):
     back = flatten_dict(stack.unstack(stacked))
     for path, leaf in flatten_dict(plain).items():
         if path[0] != base.FRESH:
-            assert back[path].dtype == "bfloat16"
-            np.testing.assert_array_equal(back[path], leaf.astype("bfloat16"))
+            small = {"norm1", "norm2", "q_bias", "v_bias", "cls_token", "pos_embed", "ln_vision"}
+            dtype = "bfloat16" if small.isdisjoint(path) else "float32"
+            assert back[path].dtype == dtype, path
+            np.testing.assert_array_equal(back[path], leaf.astype(dtype))
 
 
 def test_leaves_are_placed_as_the_shardings_say(config):

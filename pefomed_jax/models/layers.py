@@ -41,6 +41,14 @@ class Compute:
     scan: bool = False
     adapter: Adapter | None = None
 
+    @property
+    def small_dtype(self) -> jnp.dtype:
+        """Of the tower's norms, query and value biases, class token and positions.
+
+        They stay in float32 over a bf16 base, as in EVA-CLIP's half precision: a few MB.
+        """
+        return wide(self.param_dtype)
+
     def linear(self, features: int, name: str | None = None, use_bias: bool = False) -> "Linear":
         return Linear(features, use_bias, self.dtype, self.param_dtype, self.adapter, name=name)
 

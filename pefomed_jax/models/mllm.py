@@ -36,7 +36,7 @@ class MLLM(nn.Module):
         # the connector is trained: at least float32 over a bf16 base
         fine = dataclasses.replace(self.compute, param_dtype=wide(self.compute.param_dtype))
         self.vision = VisionTower(self.vision_config, self.compute)
-        self.ln_vision = LayerNorm(1e-5, self.compute.param_dtype)
+        self.ln_vision = LayerNorm(1e-5, self.compute.small_dtype)
         self.connector = Connector(self.llm_config.width, self.concat, fine)
         self.llm = Llama(self.llm_config, self.compute)
 

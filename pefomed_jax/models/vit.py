@@ -44,8 +44,8 @@ class Attention(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "B T E"], deterministic: bool) -> Float[Array, "B T E"]:
         e, c = x.shape[-1], self.compute
-        q_bias = self.param("q_bias", nn.initializers.zeros, (e,), c.param_dtype)
-        v_bias = self.param("v_bias", nn.initializers.zeros, (e,), c.param_dtype)
+        q_bias = self.param("q_bias", nn.initializers.zeros, (e,), c.small_dtype)
+        v_bias = self.param("v_bias", nn.initializers.zeros, (e,), c.small_dtype)
         q, k, v = jnp.split(c.linear(3 * e, "qkv")(x, deterministic), 3, axis=-1)
         q, v = q + q_bias.astype(q.dtype), v + v_bias.astype(v.dtype)
         q, k, v = (split_heads(y, self.config.heads) for y in (q, k, v))
@@ -77,7 +77,7 @@ class Block(nn.Module):
     def __call__(
         self, x: Float[Array, "B T E"], deterministic: bool = True
     ) -> Float[Array, "B T E"]:
-        dtype = self.compute.param_dtype
+        dtype = self.compute.small_dtype
         y = LayerNorm(NORM_EPS, dtype, name="norm1")(x)
         x = x + Attention(self.config, self.compute, name="attn")(y, deterministic)
         y = LayerNorm(NORM_EPS, dtype, name="norm2")(x)
@@ -108,7 +108,7 @@ class VisionTower(nn.Module):
     compute: Compute
 
     def setup(self) -> None:
-        c, dtype = self.config, self.compute.param_dtype
+        c, dtype = self.config, self.compute.small_dtype
         self.patch_embed = PatchEmbed(c, self.compute)
         self.cls_token = self.param("cls_token", INIT, (c.width,), dtype)
         self.pos_embed = self.param("pos_embed", INIT, (1 + c.grid**2, c.width), dtype)
