@@ -17,6 +17,8 @@ QUIRKS = (
     "tag_mismatch",  # IU-Xray evaluates under [caption], MIMIC trains and evaluates under it
     "random_instruction",  # a random report instruction at evaluation
     "random_crop_flip",  # random crop and horizontal flip, in training and at evaluation
+    "plain_convert",  # Pillow's convert("RGB") alone: 16 bits clipped at 255, transparency dropped
+    "ignore_ratios",  # folders mixed by size whatever data.ratios says
     "strip_text",  # lower-case, drop . ! " ( ) * # : ; ~ from questions and targets
     "fifty_words",  # questions and targets cut after 50 words
 )
@@ -97,6 +99,7 @@ def _defaults(task: str, preset: str) -> ConfigDict:
                 "dir": "",
                 "cache": "",  # where prepared data goes; default ~/.cache/pefomed_jax
                 "limit": 0,  # training cases used; 0: all
+                "ratios": (),  # (("folder", weight), ...) of data.dir; (): by size
                 "branches": 1,  # questions about one image in a row, at most
                 "buckets": (),  # row lengths T; (): chosen from the data
                 "workers": 0,  # grain worker processes
@@ -138,8 +141,12 @@ def _tiny(c: ConfigDict) -> None:
     c.lora.update(rank=8, alpha=16.0, dropout=0.05)
     c.optimizer.update(lr=3e-3, min_lr=1e-5, warmup_lr=1e-4, warmup_steps=20)
     c.optimizer.update(weight_decay=0.0, clip=1.0)
-    c.train.update(steps=400, batch_size=32, eval_every=200, checkpoint_every=100)
+    c.train.update(steps=300, batch_size=32, eval_every=150, checkpoint_every=100)
     c.eval.update(batch_size=64, max_new_tokens=96 if c.task != "vqa" else 16)
+    if c.task == "vqa":  # answers are short: more to read from a picture, more steps to learn it
+        c.data.branches = 4
+        c.train.update(steps=400, eval_every=200)
+        c.eval.val_limit = 300
 
 
 def _small(c: ConfigDict) -> None:
@@ -174,6 +181,7 @@ def _7b(c: ConfigDict) -> None:
     if c.task == "caption":  # stage 1: 5 epochs of 1000 iterations, 4 processes of 100 rows
         o.update(warmup_steps=1000, epoch_steps=1000)
         c.train.update(steps=5000, batch_size=400)
+        c.data.ratios = (("clef", 60), ("roco", 60), ("medicat", 20), ("mimic_cxr", 60))
     elif c.task == "vqa":  # stage 2: 50 epochs of 100, 4 processes of 1 row
         c.train.update(steps=5000, batch_size=4)
     else:  # stage 2 on IU-Xray: 4 epochs of 100

@@ -160,6 +160,7 @@ def _data(config: ConfigDict) -> None:
         raise UserError(
             f"data.source=vqa_rad has questions, no {config.task} texts: use configs/vqa.py"
         )
+    _ratios(data)
     buckets = data.buckets
     if any(type(b) is not int or b < 1 for b in buckets) or list(buckets) != sorted(set(buckets)):
         raise UserError(f"data.buckets={buckets} must be row lengths in rising order: (128,256)")
@@ -169,6 +170,20 @@ def _data(config: ConfigDict) -> None:
         raise UserError(
             f"data.buckets={buckets}: the {visual} visual tokens alone are as long; raise the last"
         )
+
+
+def _ratios(data: ConfigDict) -> None:
+    pairs = [r for r in data.ratios if isinstance(r, tuple) and len(r) == 2]
+    weights = [weight for _, weight in pairs if type(weight) in (int, float) and weight >= 0]
+    if len(weights) < len(data.ratios) or (weights and not sum(weights)):
+        raise UserError(
+            f"data.ratios={data.ratios} must be (folder, weight) pairs, weights of 0 or more: "
+            "\"(('clef',60),('roco',60))\""
+        )
+    if len({name for name, _ in pairs}) < len(pairs):
+        raise UserError(f"data.ratios={data.ratios} names a folder twice: give each one weight")
+    if pairs and data.branches > 1:
+        raise UserError(f"data.ratios draws single cases: data.branches={data.branches} must be 1")
 
 
 def _train(config: ConfigDict) -> None:

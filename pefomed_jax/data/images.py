@@ -14,15 +14,18 @@ from PIL import Image
 BICUBIC = Image.Resampling.BICUBIC
 
 
-def to_rgb(image: Image.Image | np.ndarray) -> Image.Image:
+def to_rgb(image: Image.Image | np.ndarray, plain: bool = False) -> Image.Image:
     """An RGB picture of any mode.
 
     16-bit, 32-bit and float images are scaled from their own least-greatest range to 0-255 (12 bits
     are often stored in 16; Pillow alone would clip at 255); a constant one is read as 16 bits.
-    Transparent pixels become black.
+    Transparent pixels become black. `plain`: Pillow's conversion alone, which clips and shows what
+    lies under transparent pixels.
     """
     if isinstance(image, np.ndarray):
         image = Image.fromarray(image)
+    if plain:
+        return image.convert("RGB")
     if image.mode.startswith(("I", "F")):
         image = _scaled(image)
     if "transparency" in image.info or image.mode in ("RGBA", "LA", "PA"):
@@ -50,8 +53,8 @@ def random_crop_flip(
     image: Image.Image, size: int, rng: np.random.Generator
 ) -> UInt8[np.ndarray, "H W 3"]:
     """A random part of the picture, bicubic to (size, size), mirrored half of the time."""
-    box = _crop_box(*image.size, rng)
-    part = image.resize((size, size), BICUBIC, box=box)
+    # cut out first: resize(box=...) would blend in pixels from outside the box
+    part = image.crop(_crop_box(*image.size, rng)).resize((size, size), BICUBIC)
     if rng.random() < 0.5:
         part = part.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     return np.asarray(part, np.uint8)

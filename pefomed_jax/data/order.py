@@ -1,9 +1,10 @@
 """Which rows form global batch k: a pure function of (cases, lengths, seed, config).
 
-Each epoch is a seeded permutation of the cases; those of one image are dealt, in that order, into
-as few rows as hold them (at most `branches` a row, always within the largest bucket), of equal
-size; the rows are shuffled. The rows of all epochs form one stream, and global batch k is rows
-[kB, (k+1)B) of it, so none is lost where an epoch ends. Processes and workers play no part.
+Each epoch is a seeded permutation of the cases (or of a mix's draws, see `ratios`); those of one
+image are dealt, in that order, into as few rows as hold them (at most `branches` a row, always
+within the largest bucket), of equal size; the rows are shuffled. The rows of all epochs form one
+stream, and global batch k is rows [kB, (k+1)B) of it, so none is lost where an epoch ends.
+Processes and workers play no part.
 The number of rows of an image is the same in every epoch: the stream can be entered anywhere.
 """
 
@@ -16,6 +17,7 @@ from jaxtyping import Int
 
 from pefomed_jax.data import buckets as buckets_lib
 from pefomed_jax.data.buckets import Bucket
+from pefomed_jax.data.ratios import Mix
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +49,7 @@ class Order:
       batch: rows in a global batch (B).
       branches: cases in a row, at most.
       buckets: row lengths T; () chooses them.
+      mix: the draws of each epoch where folders have weights; with branches = 1 only.
     Errors: UserError where one case alone is longer than the largest bucket.
     """
 
@@ -61,9 +64,10 @@ class Order:
         batch: int,
         branches: int = 1,
         buckets: Sequence[int] = (),
+        mix: Mix | None = None,
     ):
         self.seed, self.batch_size, self.prefix = seed, batch, prefix
-        self._lengths, self._answers = lengths, answers
+        self._lengths, self._answers, self._mix = lengths, answers, mix
         self._group = None if branches == 1 else _groups(images)
         plan = _deal(self._group, lengths, branches, max(buckets, default=0) - prefix)
         self._edges = plan
@@ -132,6 +136,8 @@ class Order:
     def _make(self, epoch: int) -> _Epoch:
         rng = np.random.default_rng([self.seed, epoch])
         members = rng.permutation(len(self._lengths))
+        if self._mix is not None:
+            members = self._mix.draw(epoch)[members]
         shuffle = np.arange(self.rows_per_epoch)
         if self._group is not None:
             members = members[np.argsort(self._group[members], kind="stable")]

@@ -17,7 +17,7 @@ from jaxtyping import UInt8
 from ml_collections import ConfigDict
 
 from pefomed_jax.batch import Batch, Case
-from pefomed_jax.data import images
+from pefomed_jax.data import images, ratios
 from pefomed_jax.data.buckets import Bucket, round_up
 from pefomed_jax.data.encoding import Encoding
 from pefomed_jax.data.order import Order
@@ -44,8 +44,9 @@ class Loader:
 
     def image(self, case: Case, epoch: int = -1) -> UInt8[np.ndarray, "H W 3"]:
         """The image of a case as an epoch shows it; -1: evaluation."""
-        picture = images.to_rgb(self.source.image(case))
-        if not self.encoding.prompts.quirks.random_crop_flip:
+        quirks = self.encoding.prompts.quirks
+        picture = images.to_rgb(self.source.image(case), plain=quirks.plain_convert)
+        if not quirks.random_crop_flip:
             return images.resize(picture, self.size)
         rng = np.random.default_rng([self.seed, epoch + 1, zlib.crc32(case.id.encode())])
         return images.random_crop_flip(picture, self.size, rng)
@@ -63,6 +64,7 @@ def make_order(cases: Sequence[Case], tokenizer: Any, config: ConfigDict) -> Ord
     """The order of a run over these training cases; every length is measured once, here."""
     encoding = Encoding.of(tokenizer, config)
     measured = encoding.measure(cases)
+    weighted = config.data.ratios and not encoding.prompts.quirks.ignore_ratios
     return Order(
         [case.image for case in cases],
         measured.lengths,
@@ -72,6 +74,7 @@ def make_order(cases: Sequence[Case], tokenizer: Any, config: ConfigDict) -> Ord
         batch=config.train.batch_size,
         branches=config.data.branches,
         buckets=tuple(config.data.buckets),
+        mix=ratios.make(cases, config.data.ratios, config.seed) if weighted else None,
     )
 
 

@@ -23,6 +23,8 @@ class Quirks:
     tag_mismatch: bool = False
     random_instruction: bool = False
     random_crop_flip: bool = False
+    plain_convert: bool = False
+    ignore_ratios: bool = False
     strip_text: bool = False
     fifty_words: bool = False
 

@@ -62,6 +62,26 @@ def test_transparent_pixels_are_black(mode: str, clear: tuple, solid: tuple) -> 
     assert found[0, 1, 2] == 7
 
 
+def test_plain_conversion_clips_and_drops_transparency() -> None:
+    deep = Image.fromarray(np.asarray([[0, 200, 300, 65535]], np.uint16))
+    assert np.asarray(images.to_rgb(deep, plain=True))[0, :, 0].tolist() == [0, 200, 255, 255]
+    clear = Image.new("RGBA", (1, 1), (9, 8, 7, 0))
+    assert np.asarray(images.to_rgb(clear, plain=True)).tolist() == [[[9, 8, 7]]]
+
+
+def test_the_crop_sees_nothing_outside_its_box() -> None:
+    rng = np.random.default_rng(1)
+    pixels = rng.integers(0, 256, (40, 48, 3), np.uint8)
+    left, top, right, bottom = images._crop_box(48, 40, np.random.default_rng(5))
+    around = np.full_like(pixels, 255)
+    around[top:bottom, left:right] = pixels[top:bottom, left:right]
+    found = [
+        images.random_crop_flip(Image.fromarray(p), 16, np.random.default_rng(5))
+        for p in (pixels, around)
+    ]
+    assert (found[0] == found[1]).all()
+
+
 def test_arrays_are_pictures_too() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (5, 6, 3), np.uint8)
     assert (np.asarray(images.to_rgb(pixels)) == pixels).all()

@@ -81,6 +81,56 @@ def test_folders_of_lists_are_read_together(tmp_path: pathlib.Path) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("trian", r"roco.trian.json has no name of a list \(train: train.json or trainset.json;"),
+        ("val", r"roco holds lists but no training list \(train: train.json or trainset.json;"),
+    ],
+)
+def test_a_folder_is_not_left_out_in_silence(
+    tmp_path: pathlib.Path, name: str, message: str, capsys
+) -> None:
+    rows = [{"image": "a.png", "caption": "Clear."}]
+    write(tmp_path / "clef", train=rows, val=rows)
+    write(tmp_path / "roco", **{name: rows})
+    for folder in ("clef", "roco"):
+        write_image(tmp_path / folder / "a.png")
+    with pytest.raises(UserError, match=message):
+        load("caption", "pefomed", tmp_path)
+    write(tmp_path / "roco", train=rows * 2)
+    (tmp_path / "roco" / f"{name}.json").unlink()
+    load("caption", "pefomed", tmp_path)
+    assert capsys.readouterr().out == "clef: 1 train, 1 val\nroco: 2 train, 0 val\n"
+
+
+def test_two_lists_of_one_split(tmp_path: pathlib.Path) -> None:
+    write(tmp_path, train=[GOOD], trainset=[GOOD])
+    with pytest.raises(UserError, match=r"train.json and trainset.json are the same split"):
+        load("vqa", "pefomed", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"phrase_type": "tset_para"}, "'tset_para' tells no split; write one of freeform, para"),
+        ({"phrase_type": None}, "no such key, .*; add 'phrase_type'$"),
+        ({"answer_type": None}, "field 'answer_type': no such key"),
+    ],
+)
+def test_public_rows_must_tell_their_split(
+    tmp_path: pathlib.Path, changed: dict, message: str
+) -> None:
+    good = GOOD | {"phrase_type": "test_para", "answer_type": "OPEN"}
+    row = {k: v for k, v in (good | {"qid": 2} | changed).items() if v is not None}
+    (tmp_path / "VQA_RAD Dataset Public.json").write_text(json.dumps([good, row]))
+    write_image(tmp_path / "images" / "a.png")
+    source = load("vqa", "vqa_rad", tmp_path)
+    (bad,) = source.bad_rows
+    assert re.search(message, str(bad)), str(bad)
+    assert (len(source.cases("train")), len(source.cases("test"))) == (0, 1)
+
+
 GOOD = {"qid": 1, "image_name": "a.png", "question": "Q?", "answer": "A"}
 
 

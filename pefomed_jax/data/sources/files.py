@@ -103,7 +103,9 @@ def value(row: Any, key: str) -> Any:
     if not isinstance(row, dict):
         raise RowError(key, f"the row is a {type(row).__name__}", "make it an object with keys")
     if key not in row:
-        close = difflib.get_close_matches(key, [k for k in row if isinstance(k, str)], n=1)
+        close = difflib.get_close_matches(
+            key, [k for k in row if isinstance(k, str)], n=1, cutoff=0.8
+        )
         remedy = f"rename '{close[0]}' to '{key}'" if close else f"add '{key}'"
         raise RowError(key, f"no such key, only {', '.join(map(repr, row))}", remedy)
     return row[key]

@@ -9,7 +9,9 @@ What a list holds is seen from its keys:
 
 Images are looked for under the folder, under its images/, and there by base name alone.
 A folder without lists of its own may hold folders with lists; they are read together, each
-weighing what it counts. vqa lists serve configs/vqa.py, the others configs/{caption,mrg}.py.
+weighing what it counts, or as `config.data.ratios` says. None is left out in silence: a folder with
+JSON files has a training list, and no file under another name. vqa lists serve configs/vqa.py, the
+others configs/{caption,mrg}.py.
 """
 
 import collections
@@ -41,7 +43,8 @@ def load(config: ConfigDict) -> files.ListSource:
     root = files.folder_of(config.data.dir, "pefomed")
     if not root.is_dir():
         raise UserError(f"data.dir: {root} is a file; name the folder that holds train.json")
-    folders = [root] if _lists(root) else sorted(p for p in root.iterdir() if p.is_dir())
+    inside = sorted(p for p in root.iterdir() if p.is_dir())
+    folders = [root] if _lists(root) else [folder for folder in inside if _lists(folder)]
     task = {"vqa": "vqa", "caption": "caption", "mrg": "report"}[config.task]
     source = files.ListSource("pefomed", task, str(root))
     for folder in folders:
@@ -50,12 +53,34 @@ def load(config: ConfigDict) -> files.ListSource:
     if "train" not in source.splits:
         names = ", ".join(LISTS["train"])
         raise UserError(f"data.dir: {root} holds no training list; looked for {names}")
+    if len(folders) > 1:
+        _say_counts(source, folders)
     return source
 
 
 def _lists(folder: pathlib.Path) -> dict[str, pathlib.Path]:
-    found = {s: [folder / n for n in names if (folder / n).is_file()] for s, names in LISTS.items()}
+    """The lists of a folder by split, {} where it has no JSON. Errors: see the module."""
+    there = {path.name: path for path in sorted(folder.glob("*.json"))}
+    found = {s: [there.pop(n) for n in names if n in there] for s, names in LISTS.items()}
+    wanted = "; ".join(f"{split}: {' or '.join(names)}" for split, names in LISTS.items())
+    if there:
+        raise UserError(f"{next(iter(there.values()))} has no name of a list ({wanted})")
+    for names in found.values():
+        if len(names) > 1:
+            raise UserError(f"{names[0]} and {names[1].name} are the same split: keep one")
+    if not found["train"] and any(found.values()):
+        raise UserError(f"data.dir: {folder} holds lists but no training list ({wanted})")
     return {split: paths[0] for split, paths in found.items() if paths}
+
+
+def _say_counts(source: files.ListSource, folders: list[pathlib.Path]) -> None:
+    for folder in folders:
+        name = folder.name
+        counts = {
+            split: sum(case.id.startswith(f"{name}/") for case in source.cases(split))
+            for split in source.splits
+        }
+        print(f"{name}: {', '.join(f'{n} {split}' for split, n in counts.items())}")
 
 
 def _add(source: files.ListSource, split: str, path: pathlib.Path, task: str) -> None:

@@ -4,7 +4,7 @@
 list also holds framed rewordings, about a fifth of them of test questions, which flatters scores;
 the public file keeps those out.
 The public file of the release: `VQA_RAD Dataset Public.json`, images in `VQA_RAD Image Folder`
-(or images/); rows whose phrase_type starts with `test_` are the test split.
+(or images/); the phrase_type of a row says its split, so it has to be there and known.
 `config.data.dir` names the folder, or that public file where both layouts lie together.
 The set has no validation split, and its test questions share images with the training ones.
 """
@@ -22,6 +22,12 @@ from pefomed_jax.errors import UserError
 LISTS = {"train": "trainset.json", "test": "testset.json"}
 PUBLIC = "VQA_RAD Dataset Public.json"
 FOLDERS = ("images", "VQA_RAD Image Folder")
+SPLIT_OF = {  # of a phrase_type of the public file
+    "freeform": "train",
+    "para": "train",
+    "test_freeform": "test",
+    "test_para": "test",
+}
 FIELDS = ("qid", "answer_type", "question_type", "phrase_type", "image_organ")
 
 
@@ -42,14 +48,25 @@ def load(config: ConfigDict) -> files.ListSource:
             " set --config.data.dir to a folder that does"
         )
     rows = _rows(public)
+    read = functools.partial(_public_case, root)
     for split in LISTS:
         source.add(split, public.name, rows, read, lambda row, s=split: _split(row) == s)
     return source
 
 
 def _split(row: Any) -> str:
-    phrase = row.get("phrase_type", "") if isinstance(row, dict) else ""
-    return "test" if str(phrase).startswith("test") else "train"
+    """The split of a public row; 'train' where none can be told: `_public_case` refuses those."""
+    phrase = row.get("phrase_type") if isinstance(row, dict) else None
+    return SPLIT_OF.get(str(phrase).strip(), "train")
+
+
+def _public_case(root: pathlib.Path, row: Any, number: int, split: str) -> Case:
+    phrase = files.text(row, "phrase_type")
+    if phrase not in SPLIT_OF:
+        remedy = f"write one of {', '.join(SPLIT_OF)}"
+        raise files.RowError("phrase_type", f"'{phrase}' tells no split", remedy)
+    files.text(row, "answer_type")
+    return _case(root, row, number, split)
 
 
 def _rows(path: pathlib.Path) -> list[Any]:

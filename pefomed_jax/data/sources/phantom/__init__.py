@@ -33,10 +33,6 @@ class Source:
 
     splits = tuple(builder_lib.SPLITS)
 
-    @property
-    def task_of_rows(self) -> str:
-        return self.task
-
     def cases(self, split: str) -> list[Case]:
         """The cases of a split in order of id; [] for a split that there is not."""
         if split not in self.splits:
