@@ -56,11 +56,11 @@ def table(results: Results) -> str:
     fitted = "train" in results
     lines = [f"{'score':<24}{'test':>10}{'images shuffled':>18}" + f"{'train':>10}" * fitted]
     for part, form in ((results, ".3f"), (results["counts"], "d")):
-        shuffled = part["test_shuffled"] or {}
+        shuffled, trained = part["test_shuffled"] or {}, part.get("train") or {}
         for name, value in part["test"].items():
             control = format(shuffled[name], form) if name in shuffled else "-"
-            trained = f"{part['train'].get(name, 0):>10{form}}" if fitted else ""
-            lines.append(f"{name:<24}{value:>10{form}}{control:>18}{trained}")
+            learnt = format(trained[name], form) if name in trained else "-"
+            lines.append(f"{name:<24}{value:>10{form}}{control:>18}" + f"{learnt:>10}" * fitted)
     return "\n".join(lines)
 
 

@@ -73,6 +73,10 @@ def test_table_shows_the_control_beside_every_score():
         ["n_cases", "300", "300"],
         ["n_unparsed", "0", "0"],
     ]
+    fitted = made | {"train": {"exact_match": 1.0}}
+    fitted = results.table(fitted | {"counts": dict.fromkeys(fitted, counts)}).splitlines()
+    assert fitted[0].split()[-1] == "train"
+    assert [line.split()[-1] for line in fitted[1:]] == ["1.000", "-", "300", "0"]
     alone = {"test": {"cider": 1.0}, "test_shuffled": None}
     assert results.table(alone | {"counts": {"test": {}, "test_shuffled": None}}).split()[-1] == "-"
 

@@ -79,7 +79,8 @@ def test_7b_counts_are_exact(scan):
     sizes = masks.counts(*abstract_7b(scan))
     assert sizes["lora"] == (33_554_432, 4 * 33_554_432)
     assert sizes["connector"] == (23_072_768, 4 * 23_072_768)
-    assert sizes["frozen/vision"] == (986_975_872, 2 * 986_975_872)
+    fine = 39 * 6 * 1408 + (1 + 32**2 + 1) * 1408  # norms, q and v biases; class token, positions
+    assert sizes["frozen/vision"] == (986_975_872, 2 * 986_975_872 + 2 * fine)
     assert sizes["frozen/ln_vision"].count == 2_816
     assert sizes["frozen/llm"].count == 6_738_415_616
 
