@@ -1,8 +1,8 @@
 """Greedy decoding as one compiled program: encode, prefill once, then a cached loop.
 
-Prompts are padded on the right. Slots [0, T) of the cache hold the prompts and slot T + t the t-th
-new token of every row, so one slot number serves all rows; rotary positions go on from each row's
-own length, and the branch -1 of padding keeps it out of sight.
+Prompts are padded on the right and stay in a cache of their own; slot t of a second one holds the
+t-th new token of every row, so one slot number serves all rows. Rotary positions go on from each
+row's own length, and the branch -1 of padding keeps it out of sight.
 Letters: B rows, T prompt tokens, M new tokens at most, D width, V vocabulary.
 """
 
@@ -45,7 +45,10 @@ def make_generate(model: mllm.MLLM, max_new_tokens: int, eos_id: int) -> Generat
     def generate(params: Any, batch: Batch) -> tuple[Array, Array]:
         apply = _apply(model, params)
         branch, start = _ends(batch.branch, batch.positions)
-        logits, cache = prefill(model, params, batch, max_new_tokens)
+        logits, prompt = prefill(model, params, batch)
+        stacked = stack.is_stacked(params["llm"]["layers"])
+        slots = max(1, max_new_tokens - 1)  # the last token is not fed
+        cache = _empty(model, len(start), slots, stacked).replace(past=prompt)
         first = jnp.where(branch < 0, eos_id, _choose(logits))
         tokens = jnp.full((len(first), max_new_tokens), eos_id, jnp.int32).at[:, 0].set(first)
         done = (first == eos_id) | (branch < 0)
@@ -108,23 +111,22 @@ def _embed_text(model: mllm.MLLM, tokens: Int[Array, "B T"]) -> Float[Array, "B 
     return shard_rows(model.llm.embed(tokens))
 
 
-def prefill(
-    model: mllm.MLLM, params: Any, batch: Batch, max_new_tokens: int
-) -> tuple[Float[Array, "B V"], Cache]:
+def prefill(model: mllm.MLLM, params: Any, batch: Batch) -> tuple[Float[Array, "B V"], Cache]:
     """Logits of the first new token of every row, and the cache with all prompts in it."""
     apply = _apply(model, params)
-    rows, length = batch.tokens.shape
-    stacked = stack.is_stacked(params["llm"]["layers"])
-    cache = mllm.empty_cache(model, rows, length + max_new_tokens - 1, stacked)
-    shard = jax.vmap(shard_rows) if stacked else shard_rows
-    spread = (jax.tree.map(shard, slots) for slots in (cache.k, cache.v))
-    cache = cache.replace(**dict(zip("kv", spread, strict=True)))
+    cache = _empty(model, *batch.tokens.shape, stack.is_stacked(params["llm"]["layers"]))
     features = apply("encode", batch.images) if batch.features is None else batch.features
     x = apply("embed", batch.tokens, batch.image_slot, apply("connect", features))
-    x, cache = apply("hidden", x, batch.positions, batch.branch, cache)
-    last = jnp.maximum(_count(batch.branch) - 1, 0)
-    x = jnp.take_along_axis(x, last[:, None, None], axis=1)
+    last = jnp.maximum(_count(batch.branch) - 1, 0)[:, None]
+    x, cache = apply("hidden", x, batch.positions, batch.branch, cache, True, last)
     return apply("logits", x[:, 0]), cache
+
+
+def _empty(model: mllm.MLLM, rows: int, slots: int, stacked: bool) -> Cache:
+    """An empty cache whose rows lie where the mesh has those of a batch."""
+    cache = mllm.empty_cache(model, rows, slots, stacked)
+    shard = jax.vmap(shard_rows) if stacked else shard_rows
+    return cache.replace(k=jax.tree.map(shard, cache.k), v=jax.tree.map(shard, cache.v))
 
 
 def _one(

@@ -4,9 +4,12 @@ Letters: B rows, T queries, S keys, N heads, K key/value heads, G = N/K, H head 
 """
 
 import functools
+from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from absl import logging
 from jaxtyping import Array, Bool, Float, Int
 
@@ -95,6 +98,35 @@ def attend(
     return _library(q, k, v, mask, False, implementation)
 
 
+def attend_cached(
+    q: Float[Array, "B T N H"],
+    segments: Sequence[tuple[Float[Array, "B K _ H"], Float[Array, "B K H _"]]],
+    places: Sequence[tuple[Int[Array, "B _"], Int[Array, "B _"]]],
+    q_positions: Int[Array, "B T"],
+    q_branch: Int[Array, "B T"],
+) -> Float[Array, "B T N H"]:
+    """`attend` over the segments of a cache, which are not joined: that would copy them.
+
+    `places` are the positions and branches of their slots. For decoding; nothing differentiates it.
+    """
+    b, t, n, h = q.shape
+    dtype = wide(q.dtype)
+    q = (q * h**-0.5).reshape(b, t, segments[0][0].shape[1], -1, h)
+    scores = []
+    for (k, _), (positions, branch) in zip(segments, places, strict=True):
+        mask = visible(q_positions, positions, q_branch, branch)[:, None, None]
+        score = jnp.einsum("btkgh,bksh->bkgts", q, k.astype(q.dtype), preferred_element_type=dtype)
+        scores.append(jnp.where(mask, score, jnp.finfo(dtype).min))
+    edges = np.cumsum([k.shape[2] for k, _ in segments])[:-1]
+    weights = jax.nn.softmax(jnp.concatenate(scores, axis=-1), axis=-1).astype(q.dtype)
+    parts = zip(jnp.split(weights, edges, axis=-1), segments, strict=True)
+    out = sum(
+        jnp.einsum("bkgts,bkhs->btkgh", w, v.astype(q.dtype), preferred_element_type=dtype)
+        for w, (_, v) in parts
+    )
+    return out.astype(q.dtype).reshape(b, t, n, h)
+
+
 def attend_all(
     q: Float[Array, "B T N H"],
     k: Float[Array, "B T N H"],
@@ -107,19 +139,56 @@ def attend_all(
     return _library(q, k, v, None, False, implementation)
 
 
+@jax.custom_vjp
 def _plain(
     q: Float[Array, "B T N H"],
     k: Float[Array, "B S K H"],
     v: Float[Array, "B S K H"],
     mask: Bool[Array, "B T S"] | None,
 ) -> Float[Array, "B T N H"]:
+    """Attention written out; its own backward pass saves a CPU half the passes over [T, S].
+
+    The sum over keys of weight times its gradient is that of output times its gradient over H, and
+    the rows' sums divide what has no S.
+    """
+    return _plain_forward(q, k, v, mask)[0]
+
+
+def _plain_forward(
+    q: Float[Array, "B T N H"],
+    k: Float[Array, "B S K H"],
+    v: Float[Array, "B S K H"],
+    mask: Bool[Array, "B T S"] | None,
+) -> tuple[Float[Array, "B T N H"], tuple[Array, ...]]:
     b, t, n, h = q.shape
+    dtype = wide(q.dtype)
     q = (q * h**-0.5).reshape(b, t, k.shape[2], -1, h)
-    scores = jnp.einsum("btkgh,bskh->bkgts", q, k, preferred_element_type=wide(q.dtype))
+    scores = jnp.einsum("btkgh,bskh->bkgts", q, k, preferred_element_type=dtype)
     if mask is not None:
-        scores = jnp.where(mask[:, None, None], scores, jnp.finfo(scores.dtype).min)
-    weights = jax.nn.softmax(scores, axis=-1).astype(v.dtype)
-    return jnp.einsum("bkgts,bskh->btkgh", weights, v).reshape(b, t, n, h)
+        scores = jnp.where(mask[:, None, None], scores, jnp.finfo(dtype).min)
+    powers = jnp.exp(scores - jnp.max(scores, axis=-1, keepdims=True))
+    total = jnp.einsum("bkgts->btkg", powers)[..., None]
+    powers = powers.astype(v.dtype)
+    out = jnp.einsum("bkgts,bskh->btkgh", powers, v, preferred_element_type=dtype) / total
+    out = out.astype(v.dtype)
+    return out.reshape(b, t, n, h), (q, k, v, powers, total, out)
+
+
+def _plain_backward(kept: tuple[Array, ...], d_out: Float[Array, "B T N H"]) -> tuple[Any, ...]:
+    q, k, v, powers, total, out = kept
+    dtype = wide(q.dtype)
+    d_out = d_out.reshape(out.shape) / total
+    own = jnp.einsum("btkgh,btkgh->bkgt", d_out, out.astype(dtype))[..., None]
+    d_out = d_out.astype(v.dtype)
+    d_v = jnp.einsum("bkgts,btkgh->bskh", powers, d_out)
+    d_scores = jnp.einsum("btkgh,bskh->bkgts", d_out, v, preferred_element_type=dtype)
+    d_scores = (powers * (d_scores - own)).astype(v.dtype)
+    d_q = jnp.einsum("bkgts,bskh->btkgh", d_scores, k) * q.shape[-1] ** -0.5
+    d_k = jnp.einsum("bkgts,btkgh->bskh", d_scores, q)
+    return d_q.reshape(*d_q.shape[:2], -1, d_q.shape[-1]), d_k, d_v, None
+
+
+_plain.defvjp(_plain_forward, _plain_backward)
 
 
 def _library(

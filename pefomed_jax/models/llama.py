@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Shaped
 
 from pefomed_jax.models import cache as kv
-from pefomed_jax.models.attention import attend
+from pefomed_jax.models.attention import attend, attend_cached
 from pefomed_jax.models.layers import (
     Compute,
     Embedding,
@@ -22,7 +22,7 @@ from pefomed_jax.models.layers import (
     split_heads,
     wide,
 )
-from pefomed_jax.models.stack import Tree, apply_layers, init_layers
+from pefomed_jax.models.stack import Tree, apply_layers, init_layers, is_stacked
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,9 +51,20 @@ class Place(NamedTuple):
     sin: Any
     positions: Any  # int32 [B, T], of the queries
     branch: Any
-    k_positions: Any  # int32 [B, S], of the keys
-    k_branch: Any
-    index: Any  # slot of the first query in the cache; None without a cache
+    cache: Any  # of all layers; None without one
+
+    def only(self, select: Int[Array, "B A"] | None) -> "Place":
+        """Of these tokens alone; None: of all."""
+        if select is None:
+            return self
+        return Place(*(pick(x, select) for x in self[:4]), self.cache)
+
+
+def pick(x: Shaped[Array, "B T ..."], select: Int[Array, "B A"] | None) -> Shaped[Array, "B A ..."]:
+    """x at these tokens of every row; None: as it is."""
+    if select is None:
+        return x
+    return jnp.take_along_axis(x, select.reshape(*select.shape, *[1] * (x.ndim - 2)), axis=1)
 
 
 def rotary(
@@ -72,30 +83,54 @@ def rotate(
     sin: Float[Array, "B T 1 half"],
 ) -> Float[Array, "B T heads H"]:
     """Turns the pairs (i, i + H/2) of every head, as in the Hugging Face weights."""
-    a, b = jnp.split(x.astype(cos.dtype), 2, axis=-1)
-    return jnp.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1).astype(x.dtype)
+    pairs = x.astype(cos.dtype).reshape(*x.shape[:-1], 2, -1)
+    cos, sin = cos[..., None, :], jnp.stack([-sin, sin], axis=-2)
+    # read backwards, not concatenated: that is slow on a CPU
+    return (pairs * cos + jnp.flip(pairs, axis=-2) * sin).reshape(x.shape).astype(x.dtype)
 
 
 class Attention(nn.Module):
-    """Grouped-query attention; a fused `qkv_proj` is used where `fuse` has made one."""
+    """Grouped-query attention; a fused `qkv_proj` is used where `fuse` has made one.
+
+    Answers for the tokens `select` alone, where it is given; keys come from all.
+    """
 
     config: LlamaConfig
     compute: Compute
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "B T D"], place: Place, layer_cache: Any, deterministic: bool
-    ) -> tuple[Float[Array, "B T D"], Any]:
-        c, m = self.config, self.compute
+        self,
+        x: Float[Array, "B T D"],
+        place: Place,
+        segments: Any,
+        deterministic: bool,
+        select: Int[Array, "B A"] | None = None,
+    ) -> tuple[Float[Array, "B A D"], Any]:
+        c = self.config
         q, k, v = self._project(x, deterministic)
-        q, k = rotate(q, place.cos, place.sin), rotate(k, place.cos, place.sin)
-        if layer_cache is not None:
-            layer_cache = kv.write(layer_cache, k, v, place.index)
-            k, v = (slots.astype(q.dtype) for slots in layer_cache)
-        where = (place.positions, place.k_positions, place.branch, place.k_branch)
-        y = attend(q, k, v, *where, m.implementation, m.causal and layer_cache is None)
-        y = y.reshape(*x.shape[:2], c.heads * c.head_size)
-        return m.linear(c.width, "o_proj")(y, deterministic), layer_cache
+        asked = place.only(select)
+        q, k = rotate(pick(q, select), asked.cos, asked.sin), rotate(k, place.cos, place.sin)
+        if segments is None:
+            written, causal = None, self.compute.causal and select is None
+            y = self._attend(q, k, v, asked, place, causal)
+        else:
+            written = kv.write(segments[-1], k, v, place.cache.index)
+            y = self._attend_cache(q, asked, (*segments[:-1], written))
+        y = y.reshape(*y.shape[:2], c.heads * c.head_size)
+        return self.compute.linear(c.width, "o_proj")(y, deterministic), written
+
+    def _attend(self, q: Array, k: Array, v: Array, asked: Place, keys: Any, causal: bool) -> Array:
+        where = (asked.positions, keys.positions, asked.branch, keys.branch)
+        return attend(q, k, v, *where, self.compute.implementation, causal)
+
+    def _attend_cache(self, q: Array, asked: Place, segments: Any) -> Array:
+        caches = asked.cache.segments
+        if len(caches) == 1:
+            k, v = (slots.astype(q.dtype) for slots in kv.read(segments[0]))
+            return self._attend(q, k, v, asked, caches[0], False)
+        places = [(c.positions, c.branch) for c in caches]
+        return attend_cached(q, segments, places, asked.positions, asked.branch)
 
     def _project(self, x: Array, deterministic: bool) -> tuple[Array, Array, Array]:
         c, linear = self.config, self.compute.linear
@@ -139,16 +174,17 @@ class Block(nn.Module):
         self,
         x: Float[Array, "B T D"],
         place: Place,
-        layer_cache: Any = None,
+        segments: Any = None,
         deterministic: bool = True,
-    ) -> tuple[Float[Array, "B T D"], Any]:
+        select: Int[Array, "B A"] | None = None,
+    ) -> tuple[Float[Array, "B A D"], Any]:
         eps, dtype = self.config.norm_eps, self.compute.param_dtype
         y = RMSNorm(eps, dtype, name="attn_norm")(x)
         attn = Attention(self.config, self.compute, name="attn")
-        y, layer_cache = attn(y, place, layer_cache, deterministic)
-        x = x + y
+        y, written = attn(y, place, segments, deterministic, select)
+        x = pick(x, select) + y
         y = RMSNorm(eps, dtype, name="mlp_norm")(x)
-        return x + MLP(self.config, self.compute, name="mlp")(y, deterministic), layer_cache
+        return x + MLP(self.config, self.compute, name="mlp")(y, deterministic), written
 
 
 class Llama(nn.Module):
@@ -184,12 +220,7 @@ class Llama(nn.Module):
     def _place(self, positions: Array, branch: Array, cache: kv.Cache | None) -> Place:
         c = self.config
         cos, sin = rotary(positions, c.head_size, c.rope_theta, self.compute.dtype)
-        keys = (
-            (positions, branch, None)
-            if cache is None
-            else (cache.positions, cache.branch, cache.index)
-        )
-        return Place(cos, sin, positions, branch, *keys)
+        return Place(cos, sin, positions, branch, cache)
 
     def __call__(
         self,
@@ -198,7 +229,11 @@ class Llama(nn.Module):
         branch: Int[Array, "B T"],
         cache: kv.Cache | None = None,
         deterministic: bool = True,
-    ) -> tuple[Float[Array, "B T D"], kv.Cache | None]:
+        select: Int[Array, "B A"] | None = None,
+    ) -> tuple[Float[Array, "B A D"], kv.Cache | None]:
+        """`select`: the tokens whose states are wanted; the last layer does no more for others
+        than their keys and values, where it is an array of its own.
+        """
         if cache is not None:
             cache = cache.place(positions, branch)
         place = self._place(positions, branch, cache)
@@ -206,18 +241,20 @@ class Llama(nn.Module):
         key = self.make_rng("dropout") if random else None
         block = Block(self.config, self.compute, parent=None)
 
+        stacked = is_stacked(self.layers)
+
         def layer(params: Tree, x: Array, state: Any, i: int | Array) -> tuple[Array, Any]:
             rngs = {} if key is None else {"dropout": jax.random.fold_in(key, i)}
-            return block.apply(
-                {"params": params}, shard_rows(x), place, state, deterministic, rngs=rngs
-            )
+            wanted = select if not stacked and i == self.config.depth - 1 else None
+            args = (shard_rows(x), place, state, deterministic, wanted)
+            return block.apply({"params": params}, *args, rngs=rngs)
 
         x = x.astype(self.compute.dtype)
         state = None if cache is None else cache.layers
         x, state = apply_layers(layer, self.layers, x, state, self.compute.remat)
         if cache is not None:
-            cache = cache.advance(state, x.shape[1])
-        return self.norm(x), cache
+            cache = cache.advance(state, positions.shape[1])
+        return self.norm(pick(x, select) if stacked else x), cache
 
     def logits(
         self, hidden: Float[Array, "*rows D"], deterministic: bool = True

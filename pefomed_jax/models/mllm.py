@@ -80,9 +80,13 @@ class MLLM(nn.Module):
         branch: Int[Array, "B T"],
         cache: Cache | None = None,
         deterministic: bool = True,
-    ) -> tuple[Float[Array, "B T D"], Cache | None]:
-        """Hidden states after the final norm; with a cache, the T tokens are added to it."""
-        return self.llm(embeddings, positions, branch, cache, deterministic)
+        select: Int[Array, "B A"] | None = None,
+    ) -> tuple[Float[Array, "B A D"], Cache | None]:
+        """Hidden states after the final norm, of all tokens or of those that `select` names.
+
+        With a cache, the T tokens are added to it.
+        """
+        return self.llm(embeddings, positions, branch, cache, deterministic, select)
 
     def logits(
         self, hidden: Float[Array, "*rows D"], deterministic: bool = True
@@ -98,9 +102,9 @@ class MLLM(nn.Module):
             features = self.encode(batch.images, deterministic)
         visual = self.connect(features, deterministic)
         x = self.embed(batch.tokens, batch.image_slot, visual)
-        x, _ = self.hidden(x, batch.positions, batch.branch, None, deterministic)
-        x = shard_rows(jnp.take_along_axis(x, batch.target_pos[:, :, None], axis=1))
-        return self.logits(x, deterministic)
+        where = (batch.positions, batch.branch)
+        x, _ = self.hidden(x, *where, None, deterministic, batch.target_pos)
+        return self.logits(shard_rows(x), deterministic)
 
     def __call__(self, batch: Batch, deterministic: bool = True) -> Float[Array, "B A V"]:
         return self.target_logits(batch, deterministic)

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 Tree = Mapping[str, Any]
-# (parameters, x, state, layer number) -> (x, state)
+# (parameters, x, state, layer number) -> (x, state); the number is a Python one in the loop
 Layer = Callable[[Any, Array, Any, Any], tuple[Array, Any]]
 
 GROUPS = (("vision", "blocks"), ("llm", "layers"))
@@ -30,14 +30,16 @@ def is_stacked(layers: Tree) -> bool:
 
 def apply_layers(
     layer: Layer, params: Tree, x: Float[Array, "B T D"], state: Any = None, remat: str = "none"
-) -> tuple[Float[Array, "B T D"], Any]:
+) -> tuple[Float[Array, "B _ D"], Any]:
     """Applies all layers in order; `state` (a tuple over layers, or stacked, or None) goes along.
+
+    Where they are looped over, the last may return fewer tokens.
 
     Raises:
       ValueError: the name of the remat policy is unknown.
     """
     if not is_stacked(params):
-        layer = _remat(layer, remat, prevent_cse=True)
+        layer = _remat(layer, remat, prevent_cse=True, static_argnums=(3,))
         out = []
         for i in range(len(params)):
             x, new = layer(params[str(i)], x, None if state is None else state[i], i)
@@ -50,12 +52,12 @@ def apply_layers(
     )
 
 
-def _remat(layer: Layer, name: str, prevent_cse: bool) -> Layer:
+def _remat(layer: Layer, name: str, **options: Any) -> Layer:
     if name == "none":
         return layer
     if name not in REMAT:
         raise ValueError(f"model.remat '{name}' is not one of none, {', '.join(REMAT)}")
-    return jax.checkpoint(layer, policy=REMAT[name], prevent_cse=prevent_cse)
+    return jax.checkpoint(layer, policy=REMAT[name], **options)
 
 
 def init_layers(init: Callable[[Array], Any], depth: int, key: Array, stacked: bool) -> Any:

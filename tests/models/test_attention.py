@@ -113,3 +113,39 @@ def test_gradient_of_masked_scores_is_finite():
     where = places(t=S)
     grads = jax.grad(lambda *x: attention.attend(*x, *where).sum(), argnums=(0, 1, 2))(q, k, v)
     assert all(jnp.isfinite(g).all() for g in grads)
+
+
+def direct(q, k, v, mask):
+    """The formula as it is written, for JAX to differentiate."""
+    k, v = (jnp.repeat(x, N // K, axis=2) for x in (k, v))
+    scores = jnp.einsum("btnh,bsnh->bnts", q, k) / np.sqrt(H)
+    weights = jax.nn.softmax(jnp.where(mask[:, None], scores, -jnp.inf), axis=-1)
+    return jnp.einsum("bnts,bsnh->btnh", weights, v)
+
+
+@pytest.mark.parametrize(("dtype", "bound"), [("float32", 1e-6), ("float64", 1e-14)])
+def test_plain_gradients_equal_those_of_the_formula(dtype, bound):
+    with jax.enable_x64(dtype == "float64"):
+        q, k, v = (jnp.asarray(np.asarray(x), dtype) for x in tensors())
+        weight = jnp.asarray(np.random.default_rng(2).normal(size=q.shape), dtype)
+        where = places()
+        mask = attention.visible(*where)
+
+        def grads(function):
+            return jax.grad(lambda *x: (weight * function(*x)).sum(), argnums=(0, 1, 2))(q, k, v)
+
+        ours = grads(lambda *x: attention.attend(*x, *where, "plain"))
+        for a, b in zip(ours, grads(lambda *x: direct(*x, mask)), strict=True):
+            assert a.dtype == dtype
+            assert jnp.abs(a - b).max() / jnp.abs(b).max() < bound
+
+
+def test_segments_of_a_cache_equal_one():
+    q, k, v = tensors()
+    q_positions, positions, q_branch, branch = places()
+    whole = attention.attend(q, k, v, q_positions, positions, q_branch, branch)
+    cuts = [slice(0, 3), slice(3, 4), slice(4, S)]
+    segments = [(k[:, c].transpose(0, 2, 1, 3), v[:, c].transpose(0, 2, 3, 1)) for c in cuts]
+    where = [(positions[:, c], branch[:, c]) for c in cuts]
+    parts = attention.attend_cached(q, segments, where, q_positions, q_branch)
+    assert np.abs(np.asarray(parts - whole)).max() < 1e-6
