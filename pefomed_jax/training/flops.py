@@ -4,8 +4,8 @@ A weight of a matrix costs 2 operations a token forward, 2 more where a gradient
 something trained before it, and 2 more where it is trained itself: 6 trained, 4 frozen behind
 something trained, 2 frozen in front of everything trained (the vision tower of a LoRA run). The
 head counts at target positions only; attention counts the pairs that see each other, backward twice
-the forward. What is computed again (remat) or for padding is not useful and not counted. That a last
-layer of its own answers for targets alone is not deducted (below 1 in L).
+the forward. What is computed again (remat) or for padding is not useful and not counted. That an
+unrolled last layer answers for targets alone is not deducted (less than 1 in L).
 """
 
 import dataclasses
