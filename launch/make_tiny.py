@@ -7,11 +7,14 @@ python launch/make_tiny.py          # half an hour on two cores; started again, 
 --seed, --phantoms, --vision_steps, --decoder_steps   the recipe
 """
 
+import json
 import pathlib
+from typing import Any
 
 from absl import flags
 
 from pefomed_jax import base, cli, config
+from pefomed_jax.errors import UserError
 from pefomed_jax.pretrain import decoder, drawings, tokenizer, vision
 
 FLAGS = flags.FLAGS
@@ -26,6 +29,8 @@ RECIPE = ("seed", "phantoms", "vision_steps", "decoder_steps")
 
 def main() -> None:
     workdir, out, seed = pathlib.Path(FLAGS.workdir), pathlib.Path(FLAGS.out), FLAGS.seed
+    recipe = {name: FLAGS[name].value for name in RECIPE}
+    claim(workdir, recipe)
     model = config.make("mrg").model
     tokenizer.write(out)
     drawn = drawings.prepare(FLAGS.phantoms, model.vision.image_size, workdir / "drawings")
@@ -33,8 +38,20 @@ def main() -> None:
     words = base.read_tokenizer(out)
     folder = workdir / "decoder"
     tree, said = decoder.train(model, tower, drawn, words, FLAGS.decoder_steps, folder, seed)
-    recipe = {name: FLAGS[name].value for name in RECIPE}
     base.write(out, tree, recipe | {"vision": seen, "decoder": said})
+
+
+def claim(workdir: pathlib.Path, recipe: dict[str, Any]) -> None:
+    """Notes the recipe in the folder. Errors: UserError where another was begun there."""
+    path = workdir / "recipe.json"
+    begun = json.loads(path.read_text()) if path.exists() else recipe
+    other = [f"{name}={begun.get(name)}" for name in recipe if begun.get(name) != recipe[name]]
+    if other:
+        raise UserError(
+            f"{workdir} was begun with {', '.join(other)}: give the same, or another --workdir"
+        )
+    workdir.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(recipe, indent=2) + "\n")
 
 
 if __name__ == "__main__":

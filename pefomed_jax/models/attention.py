@@ -178,7 +178,8 @@ def _plain_backward(kept: tuple[Array, ...], d_out: Float[Array, "B T N H"]) -> 
     q, k, v, powers, total, out = kept
     dtype = wide(q.dtype)
     d_out = d_out.reshape(out.shape) / total
-    own = jnp.einsum("btkgh,btkgh->bkgt", d_out, out.astype(dtype))[..., None]
+    # a product with ones: a plain sum XLA adds up one by one on a CPU
+    own = jnp.einsum("btkgh,h->bkgt", d_out * out, jnp.ones(out.shape[-1], dtype))[..., None]
     d_out = d_out.astype(v.dtype)
     d_v = jnp.einsum("bkgts,btkgh->bskh", powers, d_out)
     d_scores = jnp.einsum("btkgh,bskh->bkgts", d_out, v, preferred_element_type=dtype)

@@ -83,10 +83,8 @@ def rotate(
     sin: Float[Array, "B T 1 half"],
 ) -> Float[Array, "B T heads H"]:
     """Turns the pairs (i, i + H/2) of every head, as in the Hugging Face weights."""
-    pairs = x.astype(cos.dtype).reshape(*x.shape[:-1], 2, -1)
-    cos, sin = cos[..., None, :], jnp.stack([-sin, sin], axis=-2)
-    # read backwards, not concatenated: that is slow on a CPU
-    return (pairs * cos + jnp.flip(pairs, axis=-2) * sin).reshape(x.shape).astype(x.dtype)
+    a, b = jnp.split(x.astype(cos.dtype), 2, axis=-1)
+    return jnp.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1).astype(x.dtype)
 
 
 class Attention(nn.Module):

@@ -29,3 +29,7 @@ def test_a_few_steps_make_a_base_of_the_same_form(tmp_path):
         path: leaf.shape for path, leaf in old.items()
     }
     assert all(leaf.dtype == np.float16 and np.isfinite(leaf).all() for leaf in new.values())
+    command[-1] = "--decoder_steps=3"
+    again = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert again.returncode == 1
+    assert "was begun with decoder_steps=2: give the same, or another --workdir" in again.stderr
