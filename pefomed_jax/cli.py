@@ -5,6 +5,7 @@ Exit codes: 0 done, 1 something to put right, 2 a wrong command line, 75 interru
 """
 
 import itertools
+import os
 import pathlib
 import runpy
 import signal
@@ -24,6 +25,8 @@ INTERRUPTED = 75
 
 def run(main: Callable[[], int | None]) -> NoReturn:
     """Parses the flags, calls `main()`, exits with its code; errors of the user become one line."""
+    # transformers advises to install PyTorch, which nothing here needs
+    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
 
     def guarded(_: Sequence[str]) -> NoReturn:
         if not flags.FLAGS["verbosity"].present:
