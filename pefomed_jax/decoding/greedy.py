@@ -16,7 +16,7 @@ from jax.sharding import PartitionSpec
 from jaxtyping import Array, Float, Int
 
 from pefomed_jax.batch import Batch
-from pefomed_jax.models import llama, mllm, stack
+from pefomed_jax.models import fuse, mllm, stack
 from pefomed_jax.models.cache import Cache
 from pefomed_jax.models.layers import shard_rows
 from pefomed_jax.peft import lora
@@ -97,7 +97,7 @@ def fuses() -> bool:
 def merged(params: Any, alpha: float, fused: bool) -> dict[str, Any]:
     """A copy with LoRA merged, layers as separate arrays and, if `fused`, products fused."""
     params = stack.unstack(lora.merge(params, alpha))
-    return llama.fuse(params) if fused else params
+    return fuse.fuse(params) if fused else params
 
 
 def _apply(model: mllm.MLLM, params: Any) -> Callable[..., Any]:

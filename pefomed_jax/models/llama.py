@@ -22,6 +22,7 @@ from pefomed_jax.models.layers import (
     split_heads,
     wide,
 )
+from pefomed_jax.models.rotary import rotary, rotate
 from pefomed_jax.models.stack import Tree, apply_layers, init_layers, is_stacked
 
 
@@ -65,26 +66,6 @@ def pick(x: Shaped[Array, "B T ..."], select: Int[Array, "B A"] | None) -> Shape
     if select is None:
         return x
     return jnp.take_along_axis(x, select.reshape(*select.shape, *[1] * (x.ndim - 2)), axis=1)
-
-
-def rotary(
-    positions: Int[Array, "B T"], head_size: int, theta: float, dtype: Any
-) -> tuple[Float[Array, "B T 1 half"], Float[Array, "B T 1 half"]]:
-    """cos and sin of position · theta^(-2i/H), i < H/2, in at least float32 (Su et al., 2021)."""
-    dtype = wide(dtype)
-    frequency = theta ** (-jnp.arange(0, head_size, 2, dtype=dtype) / head_size)
-    angle = positions[:, :, None, None].astype(dtype) * frequency
-    return jnp.cos(angle), jnp.sin(angle)
-
-
-def rotate(
-    x: Float[Array, "B T heads H"],
-    cos: Float[Array, "B T 1 half"],
-    sin: Float[Array, "B T 1 half"],
-) -> Float[Array, "B T heads H"]:
-    """Turns the pairs (i, i + H/2) of every head, as in the Hugging Face weights."""
-    a, b = jnp.split(x.astype(cos.dtype), 2, axis=-1)
-    return jnp.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1).astype(x.dtype)
 
 
 class Attention(nn.Module):
@@ -261,35 +242,3 @@ class Llama(nn.Module):
         if self.config.tie_embeddings:
             return self.embed.logits(hidden)
         return self.head(hidden, deterministic)
-
-
-def fuse(params: Tree) -> dict[str, Any]:
-    """Joins q, k, v and gate, up of every decoder layer, for decoding: fewer and wider products.
-
-    Takes the whole tree of an MLLM, in either form, with adapters merged.
-
-    Raises:
-      ValueError: a projection still has adapter leaves.
-    """
-    layers = params["llm"]["layers"]
-    fused = (
-        _fuse_layer(layers) if "attn" in layers else {i: _fuse_layer(p) for i, p in layers.items()}
-    )
-    return {**params, "llm": {**params["llm"], "layers": fused}}
-
-
-def _fuse_layer(layer: Tree) -> dict[str, Any]:
-    attn = _join(layer["attn"], ("q_proj", "k_proj", "v_proj"), "qkv_proj")
-    mlp = _join(layer["mlp"], ("gate_proj", "up_proj"), "gate_up_proj")
-    return {**layer, "attn": attn, "mlp": mlp}
-
-
-def _join(tree: Tree, names: tuple[str, ...], new: str) -> dict[str, Any]:
-    for name in names:
-        if extra := set(tree[name]) - {"kernel"}:
-            raise ValueError(
-                f"{name} has {', '.join(sorted(extra))}: merge the adapters before fusing"
-            )
-    kernel = jnp.concatenate([tree[name]["kernel"] for name in names], axis=-1)
-    rest = {name: leaf for name, leaf in tree.items() if name not in names}
-    return {**rest, new: {"kernel": kernel}}

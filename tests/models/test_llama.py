@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import samples
 
-from pefomed_jax.models import llama, mllm, stack
+from pefomed_jax.models import fuse, mllm, rotary, stack
 from pefomed_jax.models.cache import Cache
 
 
@@ -27,11 +27,11 @@ def run(model, tree, *arguments):
 
 
 def test_rotary_by_hand():
-    cos, sin = llama.rotary(jnp.asarray([[0, 3]], jnp.int32), 4, 100.0, jnp.bfloat16)
+    cos, sin = rotary.rotary(jnp.asarray([[0, 3]], jnp.int32), 4, 100.0, jnp.bfloat16)
     assert cos.dtype == jnp.float32
     assert np.allclose(cos[0, :, 0], np.cos([[0, 0], [3, 0.3]]), atol=1e-6)
     x = jnp.asarray([1.0, 0.0, 0.0, 2.0]).reshape(1, 1, 1, 4)
-    turned = llama.rotate(x, cos[:, 1:], sin[:, 1:])[0, 0, 0]
+    turned = rotary.rotate(x, cos[:, 1:], sin[:, 1:])[0, 0, 0]
     expected = [np.cos(3), -2 * np.sin(0.3), np.sin(3), 2 * np.cos(0.3)]
     assert np.allclose(turned, expected, atol=1e-6)
 
@@ -115,7 +115,7 @@ def test_cache_is_a_pytree_of_its_dtype():
 def test_fused_projections_change_nothing(decoder, stacked):
     model, tree, x, positions, branch = decoder
     tree = stack.stack(tree) if stacked else tree
-    fused = llama.fuse(tree)
+    fused = fuse.fuse(tree)
     layer = fused["llm"]["layers"] if stacked else fused["llm"]["layers"]["1"]
     assert set(layer["attn"]) == {"qkv_proj", "o_proj"}
     assert layer["mlp"]["gate_up_proj"]["kernel"].shape[-1] == 96
@@ -127,7 +127,7 @@ def test_fused_projections_change_nothing(decoder, stacked):
 def test_fusing_refuses_unmerged_adapters(model_config):
     tree = samples.params(mllm.build(model_config), targets="v_proj$")
     with pytest.raises(ValueError, match="v_proj has lora_a, lora_b: merge"):
-        llama.fuse(tree)
+        fuse.fuse(tree)
 
 
 def test_tied_head_is_the_embedding(decoder):
