@@ -142,7 +142,7 @@ def _tiny(c: ConfigDict) -> None:
     c.optimizer.update(lr=3e-3, min_lr=1e-5, warmup_lr=1e-4, warmup_steps=20)
     c.optimizer.update(weight_decay=0.0, clip=1.0)
     c.train.update(steps=300, batch_size=32, eval_every=150, checkpoint_every=100)
-    c.eval.update(batch_size=64, max_new_tokens=96 if c.task != "vqa" else 16)
+    c.eval.update(batch_size=64, max_new_tokens=96 if c.task != "vqa" else 48)
     if c.task == "vqa":  # answers are short: more to read from a picture, more steps to learn it
         c.data.branches = 4
         c.train.update(steps=400, eval_every=200)

@@ -27,6 +27,8 @@ def predict(
 ) -> list[dict[str, Any]]:
     """One row per case, in order: id, image, prompt, reference, prediction, the source's fields.
 
+    `cut` is true where the answer did not end within the tokens it was given.
+
     `batches` come from `data.pipeline.eval_batches`; rows past the cases are dropped. Under a mesh,
     call it inside `jax.set_mesh(mesh)`; with several processes each gets the rows of its own cases.
     `progress` is told how many cases are done.
@@ -35,7 +37,8 @@ def predict(
     for batch, cases in batches:
         tokens, lengths = _own_rows(generate(params, place(batch, mesh)), len(batch.tokens))
         for case, answer, length in zip(cases, tokens, lengths, strict=False):
-            rows.append(to_row(case, prompts, to_text(tokenizer, answer[:length])))
+            row = to_row(case, prompts, to_text(tokenizer, answer[:length]))
+            rows.append(row | ({"cut": True} if length == len(answer) else {}))
         progress(len(rows))
     return rows
 

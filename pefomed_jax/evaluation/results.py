@@ -30,9 +30,13 @@ def score(predictions: Sequence[Row], task: str) -> Scores:
 
 
 def count(predictions: Sequence[Row], task: str) -> Counts:
-    """n_cases, n_empty (answers), and n_unparsed (sentences, where there are finding scores)."""
+    """n_cases, n_empty (answers), n_cut (answers at the limit of `eval.max_new_tokens`).
+
+    Where there are finding scores also n_unparsed (sentences).
+    """
     empty = sum(not str(row["prediction"]).strip() for row in predictions)
-    counts = {"n_cases": len(predictions), "n_empty": empty}
+    cut = sum(bool(row.get("cut")) for row in predictions)
+    counts = {"n_cases": len(predictions), "n_empty": empty, "n_cut": cut}
     drawn = [] if task == "vqa" else _drawn(predictions)
     return counts | ({"n_unparsed": findings.unparsed(drawn)} if drawn else {})
 

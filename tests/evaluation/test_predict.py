@@ -35,10 +35,10 @@ def case(i):
 
 @jax.jit
 def generate(params, batch):
-    """Row i says its own first token, then params; odd rows one token, even rows two."""
+    """Row i says its own first token, then params; odd rows one token, even rows two; row 4 all."""
     first = batch.tokens[:, :1]
     tokens = jax.numpy.concatenate([first, first * 0 + params, first * 0 + 2], axis=1)
-    return tokens, 2 - first[:, 0] % 2
+    return tokens, jax.numpy.where(first[:, 0] == 4, NEW, 2 - first[:, 0] % 2)
 
 
 @pytest.fixture
@@ -56,6 +56,8 @@ def test_one_row_per_case_in_order(prompts, on_mesh):
     assert done == [ROWS, ROWS + 3]
     assert [row["id"] for row in rows] == [c.id for c in cases]
     assert rows[9]["prediction"] == "w9"
+    assert [row["id"] for row in rows if "cut" in row] == ["c4"]
+    assert rows[4]["cut"] is True
     assert rows[10] == {
         "id": "c10",
         "image": "10.png",

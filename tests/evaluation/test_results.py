@@ -31,10 +31,10 @@ def test_names_by_task():
     assert set(both) == TEXT | {"finding_f1"}
     assert both["finding_f1"] == 1.0
     counts = results.count([report, plain], "mrg")
-    assert counts == {"n_cases": 2, "n_empty": 1, "n_unparsed": 0}
-    rows = [row("Yes", "yes", answer_type="CLOSED", findings=[])]
+    assert counts == {"n_cases": 2, "n_empty": 1, "n_cut": 0, "n_unparsed": 0}
+    rows = [row("Yes", "yes", answer_type="CLOSED", findings=[], cut=True)]
     assert results.score(rows, "vqa") == {"exact_match": 1.0, "exact_match_closed": 1.0}
-    assert results.count(rows, "vqa") == {"n_cases": 1, "n_empty": 0}
+    assert results.count(rows, "vqa") == {"n_cases": 1, "n_empty": 0, "n_cut": 1}
 
 
 def test_scores_are_within_bounds():
@@ -48,7 +48,7 @@ def test_scores_are_within_bounds():
 @pytest.mark.parametrize("task", ["vqa", "mrg", "caption"])
 def test_no_cases_no_scores(task):
     assert results.score([], task) == {}
-    assert results.count([], task) == {"n_cases": 0, "n_empty": 0}
+    assert results.count([], task) == {"n_cases": 0, "n_empty": 0, "n_cut": 0}
 
 
 def test_what_selects_exists():
@@ -92,6 +92,6 @@ def test_files(tmp_path):
     assert written == {
         "test": {"exact_match": 0.0, "exact_match_open": 0.0},
         "test_shuffled": None,
-        "counts": {"test": {"n_cases": 2, "n_empty": 1}, "test_shuffled": None},
+        "counts": {"test": {"n_cases": 2, "n_empty": 1, "n_cut": 0}, "test_shuffled": None},
     }
     assert sorted(p.name for p in tmp_path.iterdir()) == ["p.jsonl", "r.json"]
