@@ -134,7 +134,7 @@ def fixed_batch(config: ConfigDict, args: argparse.Namespace, answer: int) -> Ba
 def random_weights(abstract: Any, seed: int) -> Any:
     """Scales of 1 and normal(0.02) elsewhere, leaf by leaf, in the shapes and shards of `abstract`.
 
-    `base.load` draws the whole tree in one program, which on a CPU takes several times its memory.
+    Drawn on the device: `base.load` draws on the host, which takes minutes at 7b.
     """
     key = jax.random.key(seed)
 

@@ -22,19 +22,18 @@ WEIGHTS, MADE = "base.safetensors", "make.json"
 FRESH = "connector"  # not in the tiny base: every run starts it anew
 
 
-def load(config: ConfigDict, model: MLLM, shardings: Any = None) -> dict[str, Any]:
+def load(config: ConfigDict, model: MLLM, like: Any = None) -> dict[str, Any]:
     """The base's parameters, in the form `model` wants (stacked or not), without adapters.
 
     weights.base 'random': all drawn from config.seed. 'tiny': the embedded weights in
-    model.base_dtype with a connector drawn from config.seed. `shardings`: a tree like the result;
-    leaves are made in their shards. Errors: UserError for any other base, and where the embedded
-    weights do not fit config.model.
+    model.base_dtype with a connector drawn from config.seed. `like`: the result as shapes, where
+    its dtypes or shards are others than the model's own on one device. Errors: UserError for any
+    other base, and where the embedded weights do not fit config.model.
     """
     kind = config.weights.base
-    abstract = jax.eval_shape(lambda k: init_params(model, k), jax.random.key(0))
-    if shardings is None:
-        here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-        shardings = jax.tree.map(lambda _: here, abstract)
+    here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    abstract = like or jax.eval_shape(lambda k: init_params(model, k), jax.random.key(0))
+    shardings = jax.tree.map(lambda leaf: leaf.sharding or here, abstract)
     if kind == "random":
         return _draw(abstract, shardings, config.seed)
     if kind != "tiny":

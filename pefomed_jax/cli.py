@@ -86,7 +86,8 @@ def check_names(argv: Sequence[str]) -> None:
     config = _load(argv)
     fields = _fields(config) if config is not None else {}
     flag_names = [name for name in flags.FLAGS if len(name) > 1 and not name.startswith("help")]
-    for name in (a.lstrip("-").split("=")[0] for a in argv[1:] if a.startswith("--")):
+    given = (a.lstrip("-").split("=")[0] for a in argv[1:] if a.startswith("-"))
+    for name in (n for n in given if n[:1].isalpha()):  # not a value such as -1
         if not name.startswith("config."):
             if name not in flag_names and name.removeprefix("no") not in flag_names:
                 raise UserError(f"flag --{name} is unknown{nearest(name, flag_names)}; see --help")

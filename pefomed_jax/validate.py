@@ -4,11 +4,13 @@ Errors are one line: the field, its value, and the way out. Rules that depend on
 (`mesh`), on the data or on the parameter tree (`trainable`) are checked where these are known.
 """
 
+import math
 import pathlib
 import re
 from collections.abc import Iterable
 from typing import Any
 
+import jax
 from ml_collections import ConfigDict
 
 from pefomed_jax import config as config_lib
@@ -27,6 +29,7 @@ CHOICES = {
     "weights.base": ("", "tiny", "random"),
 }
 AT_LEAST = {
+    "seed": 0,
     "model.concat": 1,
     "lora.rank": 1,
     "optimizer.epoch_steps": 1,
@@ -50,6 +53,10 @@ AT_LEAST = {
     "eval.limit": 0,
     "eval.train_limit": 0,
 }
+FRACTIONS = (
+    *("lora.dropout", "data.val_fraction", "data.max_bad_fraction"),
+    *("optimizer.b1", "optimizer.b2"),
+)
 REPORT_SCORES = ("cider", "rouge_l", "bleu_1", "bleu_2", "bleu_3", "bleu_4")
 
 
@@ -65,8 +72,9 @@ def validate(config: ConfigDict) -> ConfigDict:
     for path, choices in CHOICES.items():
         _one_of(path, get(config, path), choices)
     for path, least in AT_LEAST.items():
-        if get(config, path) < least:
+        if not get(config, path) >= least:  # nan is not
             raise UserError(f"{path}={get(config, path)} is too small: at least {least}")
+    _doubles(config)
     _fractions(config)
     _sizes(config)
     _tiny_base(config)
@@ -82,16 +90,22 @@ def _one_of(path: str, value: str, choices: Iterable[str]) -> None:
         raise UserError(f"{path}='{value}' is not one of {names}{nearest(value, choices)}")
 
 
+def _doubles(config: ConfigDict) -> None:
+    for path in ("model.dtype", "model.base_dtype"):
+        if get(config, path) == "float64" and not jax.config.jax_enable_x64:
+            raise UserError(f"{path}='float64' needs JAX_ENABLE_X64=1 in the environment")
+
+
 def _fractions(config: ConfigDict) -> None:
-    for path in ("lora.dropout", "data.val_fraction", "data.max_bad_fraction"):
+    for path in FRACTIONS:
         value = get(config, path)
         closed = path == "data.max_bad_fraction"
         if not (0 <= value < 1 or (closed and value == 1)):
             upper = "1" if closed else "below 1"
             raise UserError(f"{path}={value} is no fraction: from 0 to {upper}")
-    for path in ("optimizer.lr", "lora.alpha"):
-        if get(config, path) <= 0:
-            raise UserError(f"{path}={get(config, path)} must be above 0")
+    for path in ("optimizer.lr", "lora.alpha", "optimizer.eps"):
+        if not 0 < get(config, path) < math.inf:
+            raise UserError(f"{path}={get(config, path)} must be a number above 0")
     lr, min_lr = config.optimizer.lr, config.optimizer.min_lr
     if min_lr > lr:
         raise UserError(f"optimizer.min_lr={min_lr} is above optimizer.lr={lr}: lower it")

@@ -4,6 +4,7 @@ import json
 import random
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict
@@ -15,6 +16,7 @@ from pefomed_jax.data.sources.phantom import questions, scene, text
 from pefomed_jax.errors import UserError
 from pefomed_jax.models import mllm, stack
 from pefomed_jax.pretrain import tokenizer as tokenizer_lib
+from pefomed_jax.training import setup
 
 
 @pytest.fixture(scope="module")
@@ -70,8 +72,24 @@ def test_leaves_are_placed_as_the_shardings_say(config):
     whole = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
     model = mllm.build(config.model)
     abstract = jax.eval_shape(lambda k: mllm.init_params(model, k), jax.random.key(0))
-    tree = base.load(config, model, jax.tree.map(lambda _: whole, abstract))
+    like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=whole), abstract)
+    tree = base.load(config, model, like)
     assert all(leaf.sharding == whole for leaf in jax.tree.leaves(tree))
+
+
+@pytest.mark.parametrize("kind", ["tiny", "random"])
+def test_what_trains_is_in_float32_over_a_bf16_base(kind):
+    config = config_lib.make("mrg")
+    config.model.base_dtype = config.model.dtype = "bfloat16"
+    config.weights.base = kind
+    config.trainable = (("mlp_norm|k_proj", "own"), ("lora_[ab]$", "lora"), (".*", "frozen"))
+    pieces = setup.assemble(config)
+    tree = flatten_dict(base.load(config, pieces.model, pieces.base))
+    for path, leaf in flatten_dict(pieces.base).items():
+        trains = not {"mlp_norm", "k_proj"}.isdisjoint(path)
+        assert tree[path].dtype == leaf.dtype
+        assert leaf.dtype == jnp.float32 if trains else True, path
+    assert tree["llm", "layers", "0", "attn", "q_proj", "kernel"].dtype == jnp.bfloat16
 
 
 def test_random_weights_are_of_the_seed_and_the_scale_of_a_fresh_model(config, model_config):

@@ -50,6 +50,10 @@ INSTRUCTIONS = {
 }
 
 
+# of the layouts of PeFoMed's lists; a stage 1 mixes captions with chest reports
+KINDS = {"caption": "caption", "iuxray": "report", "mimiccxr": "report"}
+
+
 @dataclasses.dataclass(frozen=True)
 class Text:
     """One case in words; the pieces are tokenised one by one, in this order."""
@@ -67,6 +71,7 @@ class Prompts:
     instructions: tuple[str, ...]
     quirks: Quirks
     seed: int
+    own: bool = False  # instructions of the user's, for all cases
 
     def train(self, case: Case, epoch: int) -> Text:
         """The text of a case in one epoch of training."""
@@ -74,11 +79,11 @@ class Prompts:
 
     def train_variants(self, case: Case) -> list[Text]:
         """Every text that training may give this case."""
-        return [self._text(case, line, training=True) for line in self.instructions]
+        return [self._text(case, line, training=True) for line in self._lines(case)]
 
     def evaluate(self, case: Case) -> Text:
         """The text of a case in evaluation."""
-        line = self.instructions[0]
+        line = self._lines(case)[0]
         if self.quirks.random_instruction and self.task != "vqa":
             line = self._draw(case, "evaluation")
         return self._text(case, line, training=False)
@@ -86,7 +91,13 @@ class Prompts:
     def _draw(self, case: Case, when: str) -> str:
         # crc32, not hash(): the same in every process and every run
         number = zlib.crc32(f"{self.seed}/{when}/{case.id}".encode())
-        return self.instructions[number % len(self.instructions)]
+        lines = self._lines(case)
+        return lines[number % len(lines)]
+
+    def _lines(self, case: Case) -> tuple[str, ...]:
+        """What may be asked about this case: captions and reports each keep their own words."""
+        kind = KINDS.get(str(case.fields.get("layout", "")), self.task)
+        return self.instructions if self.own or kind == self.task else INSTRUCTIONS[kind]
 
     def _text(self, case: Case, line: str, training: bool) -> Text:
         layout = case.fields.get("layout", "")
@@ -108,7 +119,8 @@ def make(config: ConfigDict) -> Prompts:
     lines = INSTRUCTIONS[task]
     if config.data.instructions:
         lines = _read(pathlib.Path(config.data.instructions).expanduser(), task)
-    return Prompts(task, lines, quirks_lib.resolve(config.quirks), config.seed)
+    own = bool(config.data.instructions)
+    return Prompts(task, lines, quirks_lib.resolve(config.quirks), config.seed, own)
 
 
 def _read(path: pathlib.Path, task: str) -> tuple[str, ...]:

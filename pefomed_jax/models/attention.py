@@ -177,10 +177,10 @@ def _plain_forward(
 def _plain_backward(kept: tuple[Array, ...], d_out: Float[Array, "B T N H"]) -> tuple[Any, ...]:
     q, k, v, powers, total, out = kept
     dtype = wide(q.dtype)
-    d_out = d_out.reshape(out.shape) / total
+    d_out = (d_out.reshape(out.shape) / total).astype(v.dtype)
     # a product with ones: a plain sum XLA adds up one by one on a CPU
-    own = jnp.einsum("btkgh,h->bkgt", d_out * out, jnp.ones(out.shape[-1], dtype))[..., None]
-    d_out = d_out.astype(v.dtype)
+    own = jnp.einsum("btkgh,h->bkgt", d_out.astype(dtype) * out, jnp.ones(out.shape[-1], dtype))
+    own = own[..., None]
     d_v = jnp.einsum("bkgts,btkgh->bskh", powers, d_out)
     d_scores = jnp.einsum("btkgh,bskh->bkgts", d_out, v, preferred_element_type=dtype)
     d_scores = (powers * (d_scores - own)).astype(v.dtype)

@@ -1,7 +1,8 @@
 """Layers in two forms: canonical (one subtree per layer) and stacked (a leading layer axis).
 
 The canonical form is applied by a Python loop over separate arrays, the stacked one by `lax.scan`.
-Both give a layer its number, from which it draws the same dropout masks in either form.
+Both give a layer its number, from which it draws the same dropout masks in either form (where all
+tokens go through it: the last of a loop may be asked for some only).
 """
 
 from collections.abc import Callable, Mapping

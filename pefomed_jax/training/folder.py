@@ -30,6 +30,7 @@ FREE = (
     "data.cache",
     "eval.batch_size",
     "eval.limit",
+    "eval.train_limit",
     "mesh.",
 )
 # of these, what makes finished results stale

@@ -97,7 +97,7 @@ class Run:
         self.evaluator = Evaluator(
             pieces, self.source, self.splits, self.tokenizer, self.compilations
         )
-        base = base_lib.load(config, pieces.model, setup.shardings(pieces.base))
+        base = base_lib.load(config, pieces.model, pieces.base)
         self.frozen = pieces.frozen(base)
         self.abstract = pieces.abstract_state()
         self.checkpoints = Checkpoints(

@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 
 from pefomed_jax.errors import UserError
 from pefomed_jax.models import attention, mllm
+from pefomed_jax.models.layers import wide
 from pefomed_jax.parallel import mesh as mesh_lib
 from pefomed_jax.parallel import rules
 from pefomed_jax.peft import lora, masks
@@ -96,13 +97,15 @@ def assemble(config: ConfigDict, mesh: Mesh | None = None) -> Setup:
     params = jax.eval_shape(functools.partial(lora_added, config), base, key)
     labels = masks.resolve(params, config.trainable)
     labels = _like(labels, _trained_adapters(params, labels))
+    base = _fine(base, _like(labels, base))
+    params = _fine(_like(params, labels), labels)
     return Setup(
         config=config,
         mesh=mesh,
         model=model,
         labels=labels,
         base=state_lib.placed(base, mesh),
-        params=state_lib.placed(_like(params, labels), mesh),
+        params=state_lib.placed(params, mesh),
         optimizer=optimizer_lib.make(config.optimizer, config.train.steps, labels),
         schedule=optimizer_lib.schedule(config.optimizer, config.train.steps),
     )
@@ -139,6 +142,16 @@ def _trained_adapters(params: Tree, labels: Tree) -> Tree:
         if groups[path] != masks.FROZEN or not path.endswith(("/lora_a", "/lora_b"))
     }
     return unflatten_dict(kept, sep="/")
+
+
+def _fine(params: Tree, labels: Tree) -> Tree:
+    """The shapes with all that trains in at least float32: bfloat16 loses most small updates."""
+
+    def one(leaf: jax.ShapeDtypeStruct, group: str) -> jax.ShapeDtypeStruct:
+        trained = group != masks.FROZEN
+        return jax.ShapeDtypeStruct(leaf.shape, wide(leaf.dtype) if trained else leaf.dtype)
+
+    return jax.tree.map(one, params, labels)
 
 
 def _like(tree: Tree, other: Tree) -> Tree:

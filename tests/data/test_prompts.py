@@ -54,6 +54,18 @@ def test_reports_draw_an_instruction_and_evaluate_on_the_first(task: str, tag: s
     assert seen == {f"</Img> [{tag}] {line} [/INST]" for line in lines}
 
 
+@pytest.mark.parametrize("task", ["caption", "mrg"])
+def test_lists_keep_their_own_instructions_in_a_mixture(task: str) -> None:
+    p = prompts.make(config_lib.make(task))
+    kinds = {"mimiccxr": "report", "iuxray": "report", "caption": "caption"}
+    for layout, kind in kinds.items():
+        case = dataclasses.replace(CASE, fields={"layout": layout})
+        own = prompts.INSTRUCTIONS[kind]
+        assert any(line in p.train(case, 0).after for line in own)
+        assert own[0] in p.evaluate(case).after
+        assert len(p.train_variants(case)) == len(own)
+
+
 def test_a_file_of_ones_own_replaces_the_instructions(tmp_path: pathlib.Path) -> None:
     path = tmp_path / "mine.txt"
     path.write_text("Describe it.\n\n  Say more.  \n")

@@ -137,8 +137,9 @@ GOOD = {"qid": 1, "image_name": "a.png", "question": "Q?", "answer": "A"}
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ({"answer": "  "}, "train.json, row 2, field 'answer': empty; fill it in or delete"),
-        ({"answer": None}, "train.json, row 2, field 'answer': empty; fill it in or delete"),
+        ({"answer": "  "}, "train.json, row 2, field 'answer': empty; fill it in"),
+        ({"answer": float("nan")}, "train.json, row 2, field 'answer': empty; fill it in"),
+        ({"answer": None}, "train.json, row 2, field 'answer': empty; fill it in"),
         ({"question": ""}, "train.json, row 2, field 'question': empty; fill it in"),
         ({"answer": ["x"]}, "field 'answer': a list, not text; write it as a string"),
         ({"image_name": "b.png"}, "field 'image_name': no image .*b.png nor .*images/b.png; add"),

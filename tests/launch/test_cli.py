@@ -43,6 +43,8 @@ LINES = [
     ("--config configs/mrg.py --config.lora.rnk=3", "(did you mean lora.rank?)"),
     (f"{MRG} --config.train.steps=3 --dry_run", "fine"),
     (f"{MRG} --nodry_run", "fine"),
+    (f"{MRG} -config.train.stepz=3", "'train.stepz' is unknown (did you mean train.steps?)"),
+    (f"{MRG} --config.mesh.data -1", "fine"),
 ]
 
 

@@ -116,7 +116,8 @@ def text(row: Any, key: str) -> str:
     found = value(row, key)
     if isinstance(found, bool) or not isinstance(found, str | int | float | None):
         raise RowError(key, f"a {type(found).__name__}, not text", "write it as a string")
-    found = "" if found is None else str(found).strip()
+    empty = found is None or found != found  # NaN: what pandas writes for an empty cell
+    found = "" if empty else str(found).strip()
     if not found:
         raise RowError(key, "empty", "fill it in or delete the row")
     return found
