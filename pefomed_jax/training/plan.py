@@ -61,7 +61,7 @@ def plan(config: ConfigDict) -> None:
         print(f"  {line}")
     print()
     wrong = supplied.inspect(pieces, needed)
-    shape, measured = row_shape(config, needed + wrong)
+    shape, measured = row_shape(config, supplied.unreadable(needed) + wrong)
     memory = step_memory(pieces, *shape), evaluation_memory(pieces, shape[0])
     _print_memory(config, mesh, memory, shape, measured, note)
     if wrong:

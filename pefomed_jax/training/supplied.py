@@ -37,9 +37,14 @@ def inspect(pieces: setup.Setup, needed: list[str]) -> list[str]:
     if there("data.instructions", config.data.instructions):
         attempt(lambda: prompts.make(config))
     listed = config.data.source != "phantom" and there("data.dir", config.data.dir)
-    if listed and (needed or wrong):
+    if listed and (unreadable(needed) or wrong):  # else the rows are measured anyway
         attempt(lambda: _data(config, tokenizer))
     return wrong
+
+
+def unreadable(needed: list[str]) -> list[str]:
+    """Of what is needed, that without which the data cannot be measured: not the weights."""
+    return [line for line in needed if "--config.weights." not in line]
 
 
 def _checkpoint(pieces: setup.Setup) -> None:

@@ -105,6 +105,13 @@ def test_row_shape_is_assumed_where_there_is_no_data():
     assert plan.row_shape(config, ["data"])[0] == (512, 256)
 
 
+def test_missing_weights_do_not_stop_the_measuring(tmp_path, capsys):
+    plan.plan(runs.config(runs.write_pictures(tmp_path / "data"), weights__base=""))
+    said = capsys.readouterr().out
+    assert "--config.weights.llm=PATH" in said
+    assert "longest bucket of the data (24 train, 8 val, 8 test cases)" in said
+
+
 def test_what_is_there_is_opened_though_something_is_missing(tmp_path, capsys):
     data = runs.write_pictures(tmp_path / "data")
     plan.plan(runs.config(data, tokenizer=""))
