@@ -60,7 +60,8 @@ def add(params: Tree, targets: str, rank: int, key: Array) -> Tree:
     modules = [path.removesuffix("/kernel") for path in leaves if path.endswith("/kernel")]
     matched = [module for module in modules if re.search(targets, module)]
     if not matched:
-        example = sorted({paths.collapse(module) for module in modules})
+        linear = [m for m in modules if leaves[f"{m}/kernel"].ndim < 4]
+        example = sorted({paths.collapse(module) for module in linear})
         raise UserError(
             f"config.lora.targets: '{targets}' matches no linear layer; "
             f"there are {', '.join(example)}"
@@ -73,7 +74,10 @@ def add(params: Tree, targets: str, rank: int, key: Array) -> Tree:
 def _pair(module: str, kernel: Any, rank: int, key: Array) -> Tree:
     stacked = paths.is_stacked(module + "/kernel")
     if kernel.ndim != 2 + stacked:
-        raise UserError(f"config.lora.targets: '{module}' has a kernel of shape {kernel.shape}")
+        raise UserError(
+            f"config.lora.targets: '{module}' has a kernel of shape {kernel.shape}; "
+            "LoRA is for linear layers: narrow the regex"
+        )
     *layers, fan_in, fan_out = kernel.shape
     parts = module.split("/")
     name = "/".join(part for part in parts if not part.isdigit())
