@@ -1,4 +1,4 @@
-"""The frozen base: its weights and its tokenizer; the embedded tiny one, or random weights."""
+"""The frozen base, its weights and its tokenizer: from files, embedded, or random."""
 
 import json
 import pathlib
@@ -16,45 +16,113 @@ from pefomed_jax.errors import UserError
 from pefomed_jax.models import stack
 from pefomed_jax.models.mllm import MLLM, init_params
 from pefomed_jax.parallel import paths
+from pefomed_jax.weights import files, hub, llama_config, parts
 
 ASSETS = pathlib.Path(__file__).parent / "assets" / "tiny"
 WEIGHTS, MADE = "base.safetensors", "make.json"
 FRESH = "connector"  # not in the tiny base: every run starts it anew
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model")
+
+
+def adopt(config: ConfigDict) -> ConfigDict:
+    """A copy whose model and tokenizer are those of the files that config.weights names.
+
+    A LLaMA folder's config.json decides over model.llm, a native folder over all of the model; what
+    is not there is left to `validate.missing`. Errors: UserError for a config that cannot be read.
+    """
+    out = config.copy_and_resolve_references()
+    with out.unlocked():
+        if out.weights.base not in ("", "tiny", "random") and _is_folder(out.weights.base):
+            folder = pathlib.Path(out.weights.base).expanduser()
+            own = parts.native_config(folder)
+            for part in ("vision", "llm"):
+                out.model[part] = ConfigDict(_tuples(own["model"][part]))
+            out.model.concat = own["model"]["concat"]
+            if out.tokenizer in ("", "tiny") and own["tokenizer"]:
+                found = own["tokenizer"]
+                out.tokenizer = found if found == "tiny" else str(folder)
+        if name := out.weights.llm:
+            if not (_is_folder(name) or hub.is_id(name)):
+                return out.lock()
+            folder = hub.folder(name, weights=False)
+            out.model.llm = ConfigDict(llama_config.read(folder))
+            if out.tokenizer in ("", "tiny"):
+                has = any((folder / file).is_file() for file in TOKENIZER_FILES)
+                out.tokenizer = str(folder) if has else ""
+    return out.lock()
+
+
+def _is_folder(name: str) -> bool:
+    return pathlib.Path(name).expanduser().is_dir()
+
+
+def _tuples(tree: dict[str, Any]) -> dict[str, Any]:
+    """JSON's lists as the tuples they were."""
+    return {key: tuple(v) if isinstance(v, list) else v for key, v in tree.items()}
 
 
 def load(config: ConfigDict, model: MLLM, like: Any = None) -> dict[str, Any]:
     """The base's parameters, in the form `model` wants (stacked or not), without adapters.
 
-    weights.base 'random': all drawn from config.seed. 'tiny': the embedded weights in
-    model.base_dtype with a connector drawn from config.seed. `like`: the result as shapes, where
-    its dtypes or shards are others than the model's own on one device. Errors: UserError for any
-    other base, and where the embedded weights do not fit config.model.
+    The decoder is that of weights.llm, the tower that of weights.vision; what neither gives comes
+    from weights.base: 'random' draws it from config.seed, 'tiny' has the embedded weights, a folder
+    those that launch/convert.py wrote. A connector that no file has is drawn from config.seed.
+    `like`: the result as shapes, where its dtypes or shards are others than the model's own on one
+    device. Errors: UserError where files are absent, or do not fit config.model.
     """
     kind = config.weights.base
-    here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    abstract = like or jax.eval_shape(lambda k: init_params(model, k), jax.random.key(0))
-    shardings = jax.tree.map(lambda leaf: leaf.sharding or here, abstract)
-    if kind == "random":
-        return _draw(abstract, shardings, config.seed)
-    if kind != "tiny":
+    abstract = _placed(like or jax.eval_shape(lambda k: init_params(model, k), jax.random.key(0)))
+    made = _from_files(config, abstract)
+    rest = {name: leaf for name, leaf in abstract.items() if name not in made}
+    if kind == "random" or not rest.keys() - {FRESH}:
+        return made | _draw(rest, config.seed)
+    if not kind:
+        field = "llm" if "llm" in rest else "vision"
         raise UserError(
-            f"weights.base '{kind}' is not 'tiny' or 'random'; files of weights cannot be read "
-            f"yet, set --config.weights.base=random to try the sizes"
+            f"no weights for {', '.join(sorted(rest))}: set --config.weights.{field}=PATH, or "
+            f"--config.weights.base=random to try the sizes"
         )
-    tree = _fit(read_weights(ASSETS), abstract)
-    placed = jax.device_put(tree, {name: shardings[name] for name in tree})
-    fresh = {FRESH: abstract[FRESH]}
-    return placed | _draw(fresh, {FRESH: shardings[FRESH]}, config.seed)
+    if kind != "tiny":
+        return made | _native(pathlib.Path(kind).expanduser(), rest, config.seed)
+    wanted = {name: leaf for name, leaf in rest.items() if name != FRESH}
+    tree = {name: leaf for name, leaf in read_weights(ASSETS).items() if name in wanted}
+    placed = jax.device_put(_fit(tree, wanted), jax.tree.map(lambda leaf: leaf.sharding, wanted))
+    return made | placed | _draw({k: v for k, v in rest.items() if k == FRESH}, config.seed)
 
 
-def _draw(abstract: Any, shardings: Any, seed: int) -> Any:
+def _placed(abstract: Any) -> Any:
+    here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    return jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding or here), abstract
+    )
+
+
+def _from_files(config: ConfigDict, abstract: dict[str, Any]) -> dict[str, Any]:
+    made: dict[str, Any] = {}
+    if name := config.weights.llm:
+        folder = hub.folder(name)
+        made |= parts.decoder(folder, abstract["llm"], config.model.llm.tie_embeddings)
+    if name := config.weights.vision:
+        path = pathlib.Path(name).expanduser()
+        made |= parts.tower(path, abstract, config.model.vision.depth)
+    return made
+
+
+def _native(folder: pathlib.Path, rest: dict[str, Any], seed: int) -> dict[str, Any]:
+    held = {key.split("/")[0] for key in files.open_folder(folder, parts.NATIVE)}
+    fresh = {name: leaf for name, leaf in rest.items() if name == FRESH and name not in held}
+    wanted = {name: leaf for name, leaf in rest.items() if name not in fresh}
+    return parts.native(folder, wanted) | _draw(fresh, seed)
+
+
+def _draw(abstract: Any, seed: int) -> Any:
     """normal(0.02), scales of 1 and biases of 0; a leaf's values follow from seed and path alone.
 
     Drawn on the host and leaf by leaf: a program for it takes longer to compile than to draw, and
     one for all leaves several times their memory.
     """
 
-    def one(key_path: tuple[Any, ...], leaf: jax.ShapeDtypeStruct, sharding: Any) -> jax.Array:
+    def one(key_path: tuple[Any, ...], leaf: jax.ShapeDtypeStruct) -> jax.Array:
         name = paths.name(key_path)
         if name.endswith(("scale", "bias")):
             values = np.full(leaf.shape, name.endswith("scale"), leaf.dtype)
@@ -62,15 +130,14 @@ def _draw(abstract: Any, shardings: Any, seed: int) -> Any:
             rng = np.random.default_rng((seed, zlib.crc32(name.encode())))
             values = rng.standard_normal(leaf.shape, np.float32)
             values = np.multiply(values, np.float32(0.02), out=values).astype(leaf.dtype)
-        return jax.make_array_from_callback(leaf.shape, sharding, values.__getitem__)
+        return jax.make_array_from_callback(leaf.shape, leaf.sharding, values.__getitem__)
 
-    return jax.tree_util.tree_map_with_path(one, abstract, shardings)
+    return jax.tree_util.tree_map_with_path(one, abstract)
 
 
 def _fit(tree: dict[str, Any], abstract: dict[str, Any]) -> dict[str, Any]:
     """The weights stacked and cast like `abstract`; a UserError names the first that differs."""
-    wanted = {k: v for k, v in abstract.items() if k != FRESH}
-    want = flatten_dict(stack.unstack(wanted), sep="/")
+    want = flatten_dict(stack.unstack(abstract), sep="/")
     have = flatten_dict(tree, sep="/")
     for path in sorted(want.keys() | have.keys()):
         shapes = [getattr(side.get(path), "shape", None) for side in (have, want)]
@@ -82,7 +149,7 @@ def _fit(tree: dict[str, Any], abstract: dict[str, Any]) -> dict[str, Any]:
             )
     cast = {path: np.asarray(leaf).astype(want[path].dtype) for path, leaf in have.items()}
     canonical = unflatten_dict(cast, sep="/")
-    same = jax.tree.structure(canonical) == jax.tree.structure(wanted)
+    same = jax.tree.structure(canonical) == jax.tree.structure(abstract)
     return canonical if same else stack.stack(canonical)
 
 

@@ -69,9 +69,13 @@ def _defaults(task: str, preset: str) -> ConfigDict:
                 "remat": "none",  # none, dots, full
                 "attention": "auto",  # auto, plain, xla, cudnn
             },
-            # base: 'tiny' (embedded) or 'random'; files of one's own: llm, vision, checkpoint
-            "weights": {"base": "tiny", "llm": "", "vision": "", "checkpoint": ""},
-            "tokenizer": "tiny",  # 'tiny' (embedded) or a Hugging Face folder
+            "weights": {
+                "base": "tiny",  # 'tiny' (embedded), 'random', or a folder of launch/convert.py
+                "llm": "",  # a Hugging Face LLaMA folder or hub id, instead of the base's decoder
+                "vision": "",  # eva_vit_g.pth or the like, instead of the base's tower
+                "checkpoint": "",  # what training begins with: a run, .pth, PEFT adapter folder
+            },
+            "tokenizer": "tiny",  # 'tiny' (embedded) or a Hugging Face folder; '': weights.llm
             # ordered (regex, group) over parameter paths; the first match wins
             "trainable": (("lora_[ab]$", "lora"), ("^connector/", "connector"), (".*", "frozen")),
             "lora": {
@@ -136,7 +140,7 @@ def _tiny(c: ConfigDict) -> None:
     )
     c.model.llm = ConfigDict(
         dict(vocab_size=640, width=160, depth=4, heads=4, kv_heads=4, mlp_dim=432)
-        | dict(norm_eps=1e-5, rope_theta=10000.0, tie_embeddings=True)
+        | dict(norm_eps=1e-5, rope_theta=10000.0, rope_scaling=(), tie_embeddings=True)
     )
     c.lora.update(rank=8, alpha=16.0, dropout=0.05)
     c.optimizer.update(lr=3e-3, min_lr=1e-5, warmup_lr=1e-4, warmup_steps=20)
@@ -156,7 +160,7 @@ def _small(c: ConfigDict) -> None:
     )
     c.model.llm = ConfigDict(
         dict(vocab_size=32000, width=512, depth=8, heads=8, kv_heads=8, mlp_dim=1376)
-        | dict(norm_eps=1e-5, rope_theta=10000.0, tie_embeddings=False)
+        | dict(norm_eps=1e-5, rope_theta=10000.0, rope_scaling=(), tie_embeddings=False)
     )
     c.weights.base = "random"
     c.optimizer.update(lr=1e-3, min_lr=1e-5, warmup_lr=1e-5, warmup_steps=50, clip=1.0)
@@ -170,7 +174,7 @@ def _7b(c: ConfigDict) -> None:
     )
     c.model.llm = ConfigDict(
         dict(vocab_size=32000, width=4096, depth=32, heads=32, kv_heads=32, mlp_dim=11008)
-        | dict(norm_eps=1e-5, rope_theta=10000.0, tie_embeddings=False)
+        | dict(norm_eps=1e-5, rope_theta=10000.0, rope_scaling=(), tie_embeddings=False)
     )
     c.model.update(dtype="bfloat16", base_dtype="bfloat16", scan=True, remat="full")
     c.weights.base = ""

@@ -16,6 +16,7 @@ from ml_collections import ConfigDict
 from pefomed_jax import config as config_lib
 from pefomed_jax.data.sources import MODULES as SOURCES
 from pefomed_jax.errors import UserError, nearest
+from pefomed_jax.weights import hub
 
 DTYPES = ("float32", "bfloat16", "float64")
 CHOICES = {
@@ -26,8 +27,8 @@ CHOICES = {
     "model.attention": ("auto", "plain", "xla", "cudnn"),
     "optimizer.schedule": ("step", "epoch"),
     "data.source": tuple(SOURCES),
-    "weights.base": ("", "tiny", "random"),
 }
+BASES = ("", "tiny", "random")  # or a folder
 AT_LEAST = {
     "seed": 0,
     "model.concat": 1,
@@ -77,7 +78,7 @@ def validate(config: ConfigDict) -> ConfigDict:
     _doubles(config)
     _fractions(config)
     _sizes(config)
-    _tiny_base(config)
+    _base(config)
     _trainable(config)
     _data(config)
     _train(config)
@@ -132,11 +133,16 @@ def _divides(what: str, whole: int, name: str, part: int) -> None:
         raise UserError(f"{what}={whole} is not divisible by {name}={part}; the nearest is {near}")
 
 
-def _tiny_base(config: ConfigDict) -> None:
-    if config.weights.base != "tiny":
-        return
+def _base(config: ConfigDict) -> None:
+    kind, weights = config.weights.base, config.weights
+    if kind not in BASES and not pathlib.Path(kind).expanduser().is_dir():
+        names = ", ".join(b or "''" for b in BASES)
+        raise UserError(
+            f"weights.base='{kind}' is not one of {names}, nor a folder{nearest(kind, BASES)}"
+        )
     tiny = config_lib.make(config.task, "tiny").model
-    for part in ("vision", "llm"):
+    own = [part for part in ("vision", "llm") if not weights[part]] if kind == "tiny" else []
+    for part in own:
         for key, value in tiny[part].items():
             if config.model[part].get(key) != value:
                 raise UserError(
@@ -230,9 +236,9 @@ def select_by(config: ConfigDict) -> str:
 def missing(config: ConfigDict) -> list[str]:
     """What must be supplied before this config can run, each with the flag that supplies it."""
     need = []
-    if not config.weights.base:
-        need += _path(config, "weights.vision", "vision tower weights")
-        need += _path(config, "weights.llm", "decoder weights")
+    for part, what in (("vision", "vision tower weights"), ("llm", "decoder weights")):
+        if config.weights[part] or not config.weights.base:
+            need += _path(config, f"weights.{part}", what)
     if config.tokenizer != "tiny":
         need += _path(config, "tokenizer", "the decoder's tokenizer (a Hugging Face folder)")
     if config.data.source != "phantom":
@@ -245,6 +251,8 @@ def missing(config: ConfigDict) -> list[str]:
 
 def _path(config: ConfigDict, path: str, what: str) -> list[str]:
     value = get(config, path)
+    if path == "weights.llm" and value and hub.is_id(value):
+        return []
     if not value:
         return [f"{what}: --config.{path}=PATH"]
     if not pathlib.Path(value).expanduser().exists():

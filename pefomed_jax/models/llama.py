@@ -39,6 +39,7 @@ class LlamaConfig:
     norm_eps: float
     rope_theta: float
     tie_embeddings: bool
+    rope_scaling: tuple[Any, ...] = ()  # as `rotary.scaled` takes it
 
     @property
     def head_size(self) -> int:
@@ -198,7 +199,7 @@ class Llama(nn.Module):
 
     def _place(self, positions: Array, branch: Array, cache: kv.Cache | None) -> Place:
         c = self.config
-        cos, sin = rotary(positions, c.head_size, c.rope_theta, self.compute.dtype)
+        cos, sin = rotary(positions, c.head_size, c.rope_theta, self.compute.dtype, c.rope_scaling)
         return Place(cos, sin, positions, branch, cache)
 
     def __call__(

@@ -19,6 +19,11 @@ def is_stacked(path: str) -> bool:
     return _STACKED.search(path) is not None
 
 
+def at_layer(path: str, layer: int) -> str:
+    """The canonical path of one layer of a stacked leaf."""
+    return _STACKED.sub(rf"\g<1>\g<2>/{layer}/", path, count=1)
+
+
 def collapse(path: str) -> str:
     """The path with layer numbers replaced by '*': one name for the same leaf of every layer."""
     return "/".join("*" if part.isdigit() else part for part in path.split("/"))

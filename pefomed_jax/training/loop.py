@@ -34,6 +34,7 @@ def run(config: ConfigDict, workdir: pathlib.Path) -> int:
 
     Raises UserError, one line, for whatever the user can put right.
     """
+    config = base_lib.adopt(config)
     validate(config)
     if need := missing(config):
         raise UserError(f"still needed: {'; '.join(need)} (--dry_run shows the whole plan)")
@@ -138,7 +139,7 @@ class Run:
         trained, fresh = stage.handed_on(
             self.config, state.trainable, self.abstract.trainable, fingerprint(self.frozen)
         )
-        said = f"; it has not and starts fresh: {', '.join(fresh)}" if fresh else ""
+        said = f"; not in it, so as in the base or fresh: {', '.join(fresh)}" if fresh else ""
         print(f"begins with what {self.config.weights.checkpoint} trained{said}")
         return state.replace(trainable=trained)
 

@@ -48,6 +48,7 @@ class Memory:
 
 def plan(config: ConfigDict) -> None:
     """Prints the plan of a run. Raises UserError for what no further file could mend."""
+    config = base_lib.adopt(config)
     validate(config)
     mesh, note = _mesh(config)
     pieces = setup.assemble(config, mesh)

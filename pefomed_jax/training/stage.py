@@ -12,6 +12,7 @@ from pefomed_jax.errors import UserError
 from pefomed_jax.training import folder as run_folder
 from pefomed_jax.training.checkpoint import Checkpoints
 from pefomed_jax.training.folder import CHECKPOINTS
+from pefomed_jax.weights import trained
 
 Tree = dict[str, Any]
 
@@ -38,11 +39,15 @@ def opened(
 
 
 def handed_on(config: ConfigDict, first: Tree, abstract: Tree, base: str) -> tuple[Tree, list[str]]:
-    """(trainable tree, paths that start fresh): leaves the stage before has, else those of `first`.
+    """(trainable tree, paths that it has not): leaves the stage before has, else those of `first`.
 
     `abstract`: shapes with shardings of the tree. Raises UserError where the stages do not fit.
     """
-    with opened(config, abstract, base) as (checkpoints, step):
-        held = flatten_dict(checkpoints.restore_trainable(abstract, step), sep="/")
+    path = pathlib.Path(config.weights.checkpoint).expanduser()
+    if trained.is_foreign(path):
+        held = flatten_dict(trained.read(path, abstract, config.lora), sep="/")
+    else:
+        with opened(config, abstract, base) as (checkpoints, step):
+            held = flatten_dict(checkpoints.restore_trainable(abstract, step), sep="/")
     mixed = flatten_dict(first, sep="/") | held
     return unflatten_dict(mixed, sep="/"), sorted(mixed.keys() - held.keys())

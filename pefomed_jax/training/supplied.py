@@ -1,5 +1,6 @@
 """The files that a plan finds: each is opened on its own, whatever else is still missing."""
 
+import pathlib
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +10,7 @@ from pefomed_jax import base as base_lib
 from pefomed_jax.data import prepare, prompts, sources
 from pefomed_jax.errors import UserError
 from pefomed_jax.training import setup, stage
+from pefomed_jax.weights import trained
 
 
 def inspect(pieces: setup.Setup, needed: list[str]) -> list[str]:
@@ -48,7 +50,10 @@ def unreadable(needed: list[str]) -> list[str]:
 
 
 def _checkpoint(pieces: setup.Setup) -> None:
-    trainable = pieces.abstract_state().trainable
+    trainable, path = pieces.abstract_state().trainable, pieces.config.weights.checkpoint
+    if trained.is_foreign(pathlib.Path(path).expanduser()):
+        print(f"weights.checkpoint: {path} (its tensors are compared when the run starts)")
+        return
     with stage.opened(pieces.config, trainable) as (checkpoints, step):
         fresh = checkpoints.fresh(step)
     said = f", but for {', '.join(fresh)}" if fresh else ""

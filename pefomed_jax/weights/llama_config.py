@@ -1,0 +1,93 @@
+"""config.json of a Hugging Face LLaMA folder ↔ config.model.llm."""
+
+import json
+import pathlib
+from typing import Any
+
+from pefomed_jax.errors import UserError
+
+# ours: theirs
+SIZES = {
+    "vocab_size": "vocab_size",
+    "width": "hidden_size",
+    "depth": "num_hidden_layers",
+    "heads": "num_attention_heads",
+    "mlp_dim": "intermediate_size",
+    "norm_eps": "rms_norm_eps",
+}
+# what LLaMA has and this decoder assumes
+FIXED = {"attention_bias": False, "mlp_bias": False, "hidden_act": "silu"}
+SCALING = ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings")
+
+
+def load(folder: pathlib.Path) -> dict[str, Any]:
+    """The content of config.json. Errors: UserError where it is absent, damaged, no LLaMA's."""
+    path = folder / "config.json"
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}; give a Hugging Face LLaMA folder") from None
+    except ValueError as error:
+        raise UserError(f"{path} is damaged ({error}); copy it again") from None
+    if not isinstance(content, dict) or content.get("model_type") != "llama":
+        kind = content.get("model_type") if isinstance(content, dict) else None
+        raise UserError(f"{path} has model_type '{kind}'; only 'llama' can be read")
+    return content
+
+
+def read(folder: pathlib.Path) -> dict[str, Any]:
+    """config.model.llm of the folder. Errors: UserError for what this decoder cannot compute."""
+    path, content = folder / "config.json", load(folder)
+    if absent := [key for key in SIZES.values() if key not in content]:
+        raise UserError(f"{path} has no '{absent[0]}'")
+    for key, value in FIXED.items():
+        if content.get(key, value) != value:
+            raise UserError(f"{path}: {key}={content[key]} is not supported, only {value}")
+    out = {ours: content[theirs] for ours, theirs in SIZES.items()}
+    head_size = content.get("head_dim") or out["width"] // out["heads"]
+    if head_size * out["heads"] != out["width"]:
+        raise UserError(f"{path}: head_dim={head_size} is not hidden_size / num_attention_heads")
+    rope = _rope(content)
+    return out | {
+        "kv_heads": content.get("num_key_value_heads") or out["heads"],
+        "norm_eps": float(out["norm_eps"]),
+        "rope_theta": float(rope.get("rope_theta", content.get("rope_theta", 10000.0))),
+        "rope_scaling": _scaling(path, rope),
+        "tie_embeddings": bool(content.get("tie_word_embeddings", False)),
+    }
+
+
+def _rope(content: dict[str, Any]) -> dict[str, Any]:
+    """rope_parameters of transformers 5, or rope_scaling of before."""
+    return content.get("rope_parameters") or content.get("rope_scaling") or {}
+
+
+def _scaling(path: pathlib.Path, rope: dict[str, Any]) -> tuple[Any, ...]:
+    kind = rope.get("rope_type", rope.get("type", "default"))
+    if kind == "default":
+        return ()
+    if kind == "linear":
+        return (kind, float(rope["factor"]))
+    if kind == "llama3":
+        return (kind, *(float(rope[key]) for key in SCALING))
+    raise UserError(f"{path}: rope_type '{kind}' is not supported, only default, linear, llama3")
+
+
+def dump(llm: Any, dtype: str, tokens: dict[str, Any]) -> dict[str, Any]:
+    """config.json for sizes of ours; `tokens`: bos_token_id and so on."""
+    kind, *numbers = llm.rope_scaling or ("default",)
+    keys = SCALING if kind == "llama3" else ("factor",)
+    scaling = dict(zip(keys, numbers, strict=False))
+    return {
+        "architectures": ["LlamaForCausalLM"],
+        "model_type": "llama",
+        **{theirs: llm[ours] for ours, theirs in SIZES.items()},
+        **FIXED,
+        "num_key_value_heads": llm.kv_heads,
+        "head_dim": llm.width // llm.heads,
+        "max_position_embeddings": 4096,
+        "rope_parameters": {"rope_type": kind, "rope_theta": llm.rope_theta, **scaling},
+        "tie_word_embeddings": llm.tie_embeddings,
+        "dtype": dtype,
+        **tokens,
+    }

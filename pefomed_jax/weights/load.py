@@ -1,0 +1,155 @@
+"""From tensors in files to leaves on devices: each goes straight into its shard and dtype.
+
+A host maps one tensor after another and copies out of it only what its own devices hold. Layers
+are stacked on the way where the tree is stacked.
+"""
+
+import contextlib
+import os
+import re
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import jax
+import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
+from tqdm import tqdm
+
+from pefomed_jax.errors import UserError
+from pefomed_jax.weights import names
+from pefomed_jax.weights.files import Tensor, Tensors
+
+Tree = dict[str, Any]
+BLOCK = 128  # columns: a transposed copy in blocks is four times faster than in one go
+THREADS = min(4, os.cpu_count() or 1)
+
+
+def fill(
+    abstract: Tree,
+    entries: Iterable[names.Entry],
+    tensors: Tensors,
+    ignored: Sequence[tuple[str, str]] = (),
+    name: str = "weights",
+) -> Tree:
+    """The tree of `abstract` (shapes with shardings) out of the tensors; all of it is checked.
+
+    `entries` must cover the tree; a tensor that none of them names must match a regex of `ignored`.
+    Nothing is read before names and shapes are right. Errors: UserError with file and key.
+    """
+    leaves = flatten_dict(abstract, sep="/")
+    table = {entry.path: entry for entry in entries}
+    wanted = {path: names.canonical(path, leaf) for path, leaf in leaves.items()}
+    _check(leaves, wanted, table, tensors, ignored)
+    sources = {
+        path: [(tensors[table[p].foreign], table[p].turn) for p in places]
+        for path, places in wanted.items()
+    }
+    total = sum(tensor.nbytes for rows in sources.values() for tensor, _ in rows)
+    with _progress(name, total) as bar, ThreadPoolExecutor(THREADS) as pool:
+        made = pool.map(lambda path: _leaf(leaves[path], path, sources[path], bar), leaves)
+        return unflatten_dict(dict(zip(leaves, made, strict=True)), sep="/")
+
+
+def _check(
+    leaves: Tree,
+    wanted: dict[str, list[str]],
+    table: dict[str, names.Entry],
+    tensors: Tensors,
+    ignored: Sequence[tuple[str, str]],
+) -> None:
+    where = next((tensor.file for tensor in tensors.values()), "the file")
+    where = where.parent if len({t.file for t in tensors.values()}) > 1 else where
+    used = set()
+    for path, places in wanted.items():
+        for place in places:
+            entry = table[place]
+            used.add(entry.foreign)
+            if entry.foreign not in tensors:
+                raise UserError(f"{where} has no tensor '{entry.foreign}' (for {place})")
+            _check_shape(entry, leaves[path], len(places), path, tensors[entry.foreign])
+    left = [key for key in tensors if key not in used]
+    odd = [key for key in left if not any(re.search(regex, key) for regex, _ in ignored)]
+    if odd:
+        more = f" and {len(odd) - 1} more" if len(odd) > 1 else ""
+        raise UserError(
+            f"{tensors[odd[0]].file}: '{odd[0]}'{more} has no place in this model; "
+            f"see config.model and config.lora.targets"
+        )
+    for regex, why in ignored:
+        if found := sorted(key for key in left if re.search(regex, key)):
+            more = f" and {len(found) - 1} more" if len(found) > 1 else ""
+            print(f"{where}: '{found[0]}'{more} ignored: {why}", flush=True)
+
+
+def _check_shape(entry: names.Entry, leaf: Any, layers: int, path: str, tensor: Tensor) -> None:
+    own = leaf.shape[1:] if path != entry.path else leaf.shape
+    shape = names.TURNS[entry.turn].theirs(np.broadcast_to(np.int8(0), own)).shape
+    if tensor.shape != shape:
+        raise UserError(
+            f"{tensor.file}: '{entry.foreign}' is {list(tensor.shape)}, this model has "
+            f"{list(shape)}{_advice(entry, tensor, shape)}"
+        )
+
+
+def _advice(entry: names.Entry, tensor: Tensor, shape: tuple[int, ...]) -> str:
+    if entry.path.endswith(("lora_a", "lora_b")) and len(tensor.shape) == 2:
+        rank, own = ((s[0] if entry.path.endswith("a") else s[1]) for s in (tensor.shape, shape))
+        if rank != own:
+            return f": its LoRA rank is {rank}; set --config.lora.rank={rank}"
+    if entry.path.startswith(("llm/", "connector/")):
+        return "; these weights belong to a decoder or a tower of another size"
+    return "; correct config.model.vision"
+
+
+def _leaf(leaf: Any, path: str, rows: list[tuple[Tensor, str]], bar: tqdm) -> jax.Array:
+    stacked = names.paths.is_stacked(path)
+    places = leaf.sharding.addressable_devices_indices_map(leaf.shape)
+    shape = leaf.sharding.shard_shape(leaf.shape)
+    # replicas share one part
+    parts = {str(index): (index, _empty(shape, leaf.dtype)) for index in places.values()}
+    for i, (tensor, turn) in enumerate(rows):
+        view = names.TURNS[turn].ours(tensor.read())
+        for index, part in parts.values():
+            if stacked:
+                first = index[0].start or 0
+                if 0 <= i - first < len(part):
+                    _copy(part[i - first], view[index[1:]])
+            else:
+                _copy(part, view[index])
+        bar.update(tensor.nbytes)
+    arrays = [jax.device_put(parts[str(index)][1], device) for device, index in places.items()]
+    made = jax.make_array_from_single_device_arrays(leaf.shape, leaf.sharding, arrays)
+    return jax.block_until_ready(made)  # so that the parts are free before the next leaf
+
+
+def _empty(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+    """At a multiple of 64 bytes, where a CPU device takes it over without a copy."""
+    size = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
+    raw = np.empty(size + 64, np.uint8)
+    start = -raw.ctypes.data % 64
+    return raw[start : start + size].view(dtype).reshape(shape)
+
+
+def _copy(part: np.ndarray, view: np.ndarray) -> None:
+    """part[...] = view, transposed in blocks that stay in the cache."""
+    if view.ndim != 2 or view.strides[0] >= view.strides[1]:
+        part[...] = view
+        return
+    for column in range(0, view.shape[1], BLOCK):
+        part[:, column : column + BLOCK] = view[:, column : column + BLOCK]
+
+
+@contextlib.contextmanager
+def _progress(name: str, total: int) -> Iterator[tqdm]:
+    """A bar with GB and GB/s on a terminal, and one line at the end anywhere."""
+    start = time.perf_counter()
+    options = {"unit": "B", "unit_scale": True, "disable": None, "leave": False}
+    with tqdm(total=total, desc=name, file=sys.stderr, **options) as bar:
+        yield bar
+    seconds = max(time.perf_counter() - start, 1e-9)
+    if total >= 2**20:
+        gb = total / 1e9
+        print(f"{name}: {gb:.2f} GB in {seconds:.1f} s ({gb / seconds:.2f} GB/s)", flush=True)
