@@ -17,7 +17,7 @@ from pefomed_jax.data import pipeline, prepare, sources
 from pefomed_jax.errors import UserError
 from pefomed_jax.evaluation import results
 from pefomed_jax.evaluation.predict import place
-from pefomed_jax.training import flops, setup, stage
+from pefomed_jax.training import flops, restore, setup
 from pefomed_jax.training import folder as run_folder
 from pefomed_jax.training.checkpoint import Checkpoints, fingerprint
 from pefomed_jax.training.compilations import Compilations
@@ -133,15 +133,7 @@ class Run:
                     f"{self.source.name} now; put the data back or give another --workdir"
                 )
             return state
-        state = self.pieces.first_state(base)
-        if not self.config.weights.checkpoint:
-            return state
-        trained, fresh = stage.handed_on(
-            self.config, state.trainable, self.abstract.trainable, fingerprint(self.frozen)
-        )
-        said = f"; not in it, so as in the base or fresh: {', '.join(fresh)}" if fresh else ""
-        print(f"begins with what {self.config.weights.checkpoint} trained{said}")
-        return state.replace(trainable=trained)
+        return restore.begin(self.pieces, base).state
 
     def _say_start(self) -> None:
         config, devices = self.config, self.pieces.mesh.devices.flatten()
