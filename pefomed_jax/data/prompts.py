@@ -88,6 +88,11 @@ class Prompts:
             line = self._draw(case, "evaluation")
         return self._text(case, line, training=False)
 
+    def ask(self, case: Case) -> Text:
+        """The text of a case whose question, if it has one, is all of the instruction."""
+        line = SLOT if self.task != "vqa" and case.question.strip() else self._lines(case)[0]
+        return self._text(case, line, training=False)
+
     def _draw(self, case: Case, when: str) -> str:
         # crc32, not hash(): the same in every process and every run
         number = zlib.crc32(f"{self.seed}/{when}/{case.id}".encode())

@@ -18,6 +18,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
+from absl import logging as absl_logging
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import Array, UInt32
 
@@ -90,9 +91,10 @@ class Checkpoints:
             cleanup_tmp_directories=not read_only,
             read_only=read_only,
         )
-        self._manager = ocp.CheckpointManager(
-            self.folder, options=options, item_names=("state", "meta")
-        )
+        with _quiet():
+            self._manager = ocp.CheckpointManager(
+                self.folder, options=options, item_names=("state", "meta")
+            )
         self._scores = {
             step: meta["score"]
             for step in self._manager.all_steps()
@@ -201,6 +203,17 @@ class Checkpoints:
             return self._manager.restore(step, args=args)["meta"]
         except (FileNotFoundError, KeyError, json.JSONDecodeError):
             return None
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without Orbax's warnings that a folder opened to be read will only be read."""
+    level = absl_logging.get_verbosity()
+    absl_logging.set_verbosity(absl_logging.ERROR)
+    try:
+        yield
+    finally:
+        absl_logging.set_verbosity(level)
 
 
 class _LastAndBest:

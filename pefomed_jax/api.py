@@ -1,0 +1,180 @@
+"""A model for notebooks: answers and likelihoods from images and words, without a run.
+
+import pefomed_jax
+model = pefomed_jax.load("runs/mrg-tiny-phantom")
+model.generate(["film.png"])
+"""
+
+import pathlib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+from PIL import Image
+
+from pefomed_jax import base as base_lib
+from pefomed_jax.batch import Batch, Case
+from pefomed_jax.data import images as images_lib
+from pefomed_jax.data import prompts as prompts_lib
+from pefomed_jax.data.pipeline import row_length
+from pefomed_jax.data.prompts import Text
+from pefomed_jax.data.tokens import Encoder, Row, collate
+from pefomed_jax.decoding import greedy
+from pefomed_jax.decoding.text import to_text
+from pefomed_jax.errors import UserError
+from pefomed_jax.evaluation.predict import place
+from pefomed_jax.models import mllm
+from pefomed_jax.training import restore
+from pefomed_jax.weights import bundle
+
+Picture = Image.Image | np.ndarray | str | pathlib.Path
+
+
+class Model:
+    """What `load` returns: `params` (all leaves), `config`, and the tokenizer they belong to."""
+
+    def __init__(self, whole: restore.Restored):
+        self.config: ConfigDict = whole.pieces.config
+        self.mesh = whole.pieces.mesh
+        self.params = whole.params
+        self._model = whole.pieces.model
+        self._prompts = prompts_lib.make(self.config)
+        self._tokenizer: Any = None
+        self._prepared: Any = None
+        self._programs: dict[int, greedy.Generate] = {}
+        self._score = jax.jit(self._log_likelihood)
+
+    @property
+    def tokenizer(self) -> Any:
+        """The Hugging Face tokenizer. Errors: UserError where the weights came without one."""
+        if self._tokenizer is None:
+            self._tokenizer = base_lib.tokenizer(self.config)
+        return self._tokenizer
+
+    def generate(
+        self,
+        images: Sequence[Picture],
+        prompts: Sequence[str] | str = "",
+        max_new_tokens: int = 0,
+        batch_size: int = 8,
+    ) -> list[str]:
+        """One greedy answer for each image.
+
+        `images`: Pillow images, arrays [H, W] or [H, W, 3] of uint8, or paths. `prompts`: one for
+        each, or one for all; '' asks what the task asks (its first instruction). Errors: UserError
+        for lengths that differ, or an image that cannot be opened.
+        """
+        texts = self._texts(images, prompts, [""] * len(images))
+        rows = self._encoder.prompt_rows(texts)
+        limit = max_new_tokens or self.config.eval.max_new_tokens
+        answers: list[str] = []
+        with jax.set_mesh(self.mesh):
+            for batch, count in self._batches(rows, images, batch_size):
+                tokens, lengths = self._program(limit)(self._decoding_params(), batch)
+                pairs = zip(np.asarray(tokens), np.asarray(lengths), strict=True)
+                answers += [to_text(self.tokenizer, t[:n]) for t, n in list(pairs)[:count]]
+        return answers
+
+    def log_likelihood(
+        self,
+        images: Sequence[Picture],
+        prompts: Sequence[str] | str,
+        answers: Sequence[str],
+        batch_size: int = 8,
+    ) -> np.ndarray:
+        """float32 [n]: log p(answer and its end | image, prompt) in nats, over all its tokens."""
+        if len(answers) != len(images):
+            raise UserError(f"{len(images)} images, {len(answers)} answers: give one each")
+        texts = self._texts(images, prompts, answers)
+        rows = self._encoder.rows([[text] for text in texts], training=False)
+        out: list[np.ndarray] = []
+        with jax.set_mesh(self.mesh):
+            for batch, count in self._batches(rows, images, batch_size):
+                out.append(np.asarray(self._score(self.params, batch))[:count])
+        return np.concatenate(out) if out else np.zeros(0, np.float32)
+
+    @property
+    def _encoder(self) -> Encoder:
+        quirks = self._prompts.quirks
+        n_visual = mllm.visual_tokens(self.config.model)
+        return Encoder(self.tokenizer, n_visual, quirks.double_bos)
+
+    def _texts(
+        self, images: Sequence[Picture], prompts: Sequence[str] | str, answers: Sequence[str]
+    ) -> list[Text]:
+        asked = [prompts] * len(images) if isinstance(prompts, str) else list(prompts)
+        if len(asked) != len(images):
+            raise UserError(f"{len(images)} images, {len(asked)} prompts: give one each, or one")
+        cases = [
+            Case(str(i), "", question, answer, "test")
+            for i, (question, answer) in enumerate(zip(asked, answers, strict=True))
+        ]
+        return [self._prompts.ask(case) for case in cases]
+
+    def _batches(
+        self, rows: Sequence[Row], images: Sequence[Picture], size: int
+    ) -> Iterator[tuple[Batch, int]]:
+        """(batch, how many of its rows are meant); the last repeats its last row."""
+        size = min(size, max(1, len(rows)))
+        shards = self.mesh.shape["data"] * self.mesh.shape["fsdp"]
+        size = -(-size // shards) * shards
+        side, pad = self.config.model.vision.image_size, self._encoder.pad
+        length = row_length(rows) if rows else 0
+        longest = max((len(row.targets) for row in rows), default=0) or 1
+        for start in range(0, len(rows), size):
+            mine = list(range(start, min(start + size, len(rows))))
+            filled = mine + [mine[-1]] * (size - len(mine))
+            opened = {i: images_lib.resize(_rgb(images[i]), side) for i in mine}
+            pixels = np.stack([opened[i] for i in filled])[:, None]
+            batch = collate([rows[i] for i in filled], length, longest, pixels, pad)
+            yield place(batch, self.mesh), len(mine)
+
+    def _program(self, limit: int) -> greedy.Generate:
+        if limit not in self._programs:
+            eos = int(self.tokenizer.eos_token_id)
+            self._programs[limit] = greedy.make_generate(self._model, limit, eos)
+        return self._programs[limit]
+
+    def _decoding_params(self) -> Any:
+        if self._prepared is None:
+            alpha, dtype = self.config.lora.alpha, self._model.compute.dtype
+            self._prepared = greedy.prepare(self.params, alpha, dtype)
+        return self._prepared
+
+    def _log_likelihood(self, params: Any, batch: Batch) -> jax.Array:
+        logp = jax.nn.log_softmax(self._model.apply({"params": params}, batch))
+        each = jnp.take_along_axis(logp, batch.targets[..., None], axis=-1)[..., 0]
+        return jnp.sum(each * batch.weights, axis=1)
+
+
+def load(path: str | pathlib.Path | ConfigDict, **fields: Any) -> Model:
+    """A model from a run's folder (its best checkpoint), a folder of launch/convert.py, or 'tiny'.
+
+    Or from a config, whose `weights` say where all comes from. `fields` are set over the config,
+    dots as double underscores: load(path, model__dtype="bfloat16", mesh__fsdp=4). Errors: UserError
+    for what is not there or does not fit.
+    """
+    config = path if isinstance(path, ConfigDict) else bundle.config(path)
+    config = config.copy_and_resolve_references()
+    for name, value in fields.items():
+        *groups, last = name.split("__")
+        group = config
+        for part in groups:
+            group = group[part]
+        if last not in group:
+            raise UserError(f"the config has no field '{name.replace('__', '.')}'")
+        group[last] = value
+    return Model(restore.restore(config))
+
+
+def _rgb(picture: Picture) -> Image.Image:
+    if not isinstance(picture, str | pathlib.Path):
+        return images_lib.to_rgb(picture)
+    try:
+        with Image.open(pathlib.Path(picture).expanduser()) as opened:
+            return images_lib.to_rgb(opened)
+    except OSError as error:
+        raise UserError(f"{picture} cannot be opened as an image ({error})") from None

@@ -1,0 +1,309 @@
+"""Out of a parameter tree: PEFT adapter, official .pth, merged Hugging Face folder, native folder.
+
+Every name comes from the tables in `names`; a leaf that a layout has no name for is an error, so
+nothing that was trained is left behind. Each export is there whole or not at all.
+"""
+
+import io
+import json
+import pathlib
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+from flax.traverse_util import flatten_dict
+from ml_collections import ConfigDict
+from safetensors.numpy import save_file
+
+from pefomed_jax.errors import UserError
+from pefomed_jax.parallel import paths
+from pefomed_jax.weights import llama_config, names, output, parts, trained
+
+Tree = dict[str, Any]
+Leaves = dict[str, Callable[[], np.ndarray]]  # canonical path → its values, fetched when asked for
+Named = Iterable[tuple[str, int, Callable[[], np.ndarray]]]  # name, bytes, values
+LORA = ("/lora_a", "/lora_b")
+SHARD = 2 * 10**9  # bytes in a file, at most
+DTYPES = {
+    "float32": np.dtype(np.float32),
+    "bfloat16": np.dtype(ml_dtypes.bfloat16),
+    "float16": np.dtype(np.float16),
+}
+TOKENIZER_FILES = (
+    *("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "special_tokens_map.json"),
+    *("added_tokens.json", "chat_template.jinja", "generation_config.json"),
+)
+PT = {"format": "pt"}  # without it transformers does not read a file
+
+
+def leaves_of(tree: Tree) -> Leaves:
+    """The leaves of a tree in canonical form; a layer of a stacked leaf is cut out when asked."""
+    out: Leaves = {}
+    for path, leaf in flatten_dict(tree, sep="/").items():
+        places = names.canonical(path, leaf)
+        if places == [path]:
+            out[path] = lambda leaf=leaf: np.asarray(leaf)
+        else:
+            out |= {p: lambda leaf=leaf, i=i: np.asarray(leaf[i]) for i, p in enumerate(places)}
+    return out
+
+
+def adapter(out: pathlib.Path, trainable: Tree, config: ConfigDict, card: str) -> None:
+    """A folder that peft loads, with connector.safetensors for all that trained beside LoRA.
+
+    Errors: UserError where something trained in the decoder that is no LoRA.
+    """
+    leaves = leaves_of(trainable)
+    lora = {path: leaf for path, leaf in leaves.items() if path.endswith(LORA)}
+    rest = {path: leaf for path, leaf in leaves.items() if path not in lora}
+    if not lora:
+        raise UserError("nothing here is LoRA; export with --to=pth or --to=merged")
+    if own := [path for path in rest if path.startswith("llm/")]:
+        raise UserError(
+            f"'{own[0]}' trained, which a PEFT adapter cannot hold; export with --to=pth or "
+            f"--to=merged"
+        )
+    modules = [path.removesuffix("/lora_a") for path in lora if path.endswith("/lora_a")]
+    arrays = dict(_turned(names_for(lora, names.PEFT), lora))
+    others = dict(_turned(names_for(rest, names.OFFICIAL), rest))
+    with output.whole(out, _bytes(arrays) + _bytes(others)) as part:
+        part.mkdir()
+        save_file(arrays, part / "adapter_model.safetensors", PT)
+        if others:
+            save_file(others, part / "connector.safetensors", PT)
+        _json(part / "adapter_config.json", adapter_config(modules, leaves, config))
+        (part / "README.md").write_text(card, encoding="utf-8")
+
+
+def adapter_config(modules: list[str], leaves: Leaves, config: ConfigDict) -> dict[str, Any]:
+    """peft's adapter_config.json for these modules."""
+    full = [names.decoder_module(module) for module in modules]
+    ends = sorted({name.rsplit(".", 1)[-1] for name in full})
+    everywhere = {
+        names.decoder_module(path.removesuffix("/kernel"))
+        for end in ends
+        for path in (e.path for e in names.llama(config.model.llm.depth, False))
+        if path.endswith(f"/{end}/kernel") or (end == "lm_head" and path == names.HEAD[0])
+    }
+    return {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": config.weights.llm or None,
+        "r": int(config.lora.rank),
+        "lora_alpha": config.lora.alpha,
+        "lora_dropout": config.lora.dropout,
+        "target_modules": ends if everywhere == set(full) else sorted(full),
+        "bias": "none",
+        "fan_in_fan_out": False,
+        "inference_mode": True,
+        "use_rslora": False,
+        "use_dora": False,
+        "rank_pattern": {},
+        "alpha_pattern": {},
+        "modules_to_save": None,
+    }
+
+
+def pth(out: pathlib.Path, trainable: Tree, config: ConfigDict, card: str) -> None:
+    """The checkpoint of the official code: {'model': what trained, under its names, ...}."""
+    try:
+        import torch
+    except ImportError:
+        raise UserError("a .pth needs torch: pip install 'pefomed_jax[convert]'") from None
+    leaves = leaves_of(trainable)
+    arrays = dict(_turned(names_for(leaves, names.OFFICIAL), leaves))
+    model = {name: _to_torch(array) for name, array in arrays.items()}
+    plain = json.loads(json.dumps(config.to_dict()))
+    with output.whole(out, _bytes(arrays)) as part:
+        buffer = io.BytesIO()  # so that a full disk is the system's error, not torch's
+        torch.save({"model": model, "config": plain, "epoch": 0, "card": card}, buffer)
+        part.write_bytes(buffer.getbuffer())
+
+
+def _to_torch(array: np.ndarray) -> Any:
+    import torch
+
+    array = np.array(array, order="C")  # its own, and writable
+    if array.dtype == DTYPES["bfloat16"]:
+        return torch.from_numpy(array.view(np.uint16)).view(torch.bfloat16)
+    return torch.from_numpy(array)
+
+
+def merged(
+    out: pathlib.Path, params: Tree, moved: set[str], config: ConfigDict, dtype: str, card: str
+) -> None:
+    """A Hugging Face LLaMA folder with LoRA added to its kernels, and connector.safetensors.
+
+    The sum is made in float32 and rounded once, to `dtype`. `moved`: canonical paths that trained;
+    of the tower and its norm, modules with such a path are written beside the connector.
+    """
+    leaves, tied = leaves_of(params), config.model.llm.tie_embeddings
+    kind = DTYPES[dtype]
+    table = names.llama(config.model.llm.depth, tied)
+    sizes = _sizes(params, kind.itemsize)
+    alpha = config.lora.alpha
+    decoder = [
+        (e.foreign, sizes[e.path], lambda e=e: _merged(e, leaves, alpha, kind)) for e in table
+    ]
+    beside = _beside(leaves, moved, config)
+    others = {e.foreign: _merged(e, leaves, alpha, None) for e in beside}
+    need = sum(size for _, size, _ in decoder) + _bytes(others)
+    with output.whole(out, need) as part:
+        part.mkdir()
+        _shards(part, "model", decoder)
+        save_file(others, part / "connector.safetensors", PT)
+        _copy_tokenizer(part, config)
+        _json(part / "config.json", _llama_json(config, dtype))
+        (part / "README.md").write_text(card, encoding="utf-8")
+
+
+def _beside(leaves: Leaves, moved: set[str], config: ConfigDict) -> list[names.Entry]:
+    """The connector, and the modules of the tower that trained."""
+    modules = {path.rsplit("/", 1)[0] for path in moved}
+    table = names.official(config.model.vision.depth, 0, True)
+    return [
+        e
+        for e in table
+        if e.path in leaves
+        and not e.path.startswith("llm/")
+        and (e.path.startswith("connector/") or e.path.rsplit("/", 1)[0] in modules)
+    ]
+
+
+def _llama_json(config: ConfigDict, dtype: str) -> dict[str, Any]:
+    folder = pathlib.Path(config.weights.llm).expanduser()
+    if config.weights.llm and (folder / "config.json").is_file():
+        content = llama_config.load(folder)
+        content.pop("torch_dtype", None)
+        return content | {"dtype": dtype}
+    return llama_config.dump(config.model.llm, dtype, {"bos_token_id": 1, "eos_token_id": 2})
+
+
+def native(
+    out: pathlib.Path, params: Tree, config: ConfigDict, skip: Iterable[str], card: str
+) -> None:
+    """A folder for weights.base: our own names and dtypes, read without turning anything.
+
+    `skip`: canonical paths that are left out, being no more than fresh draws from a seed.
+    """
+    left = set(skip)
+    leaves = {path: leaf for path, leaf in leaves_of(params).items() if path not in left}
+    sizes = _sizes(params)
+    rows = [(path, sizes[path], leaf) for path, leaf in leaves.items()]
+    has_lora = any(path.endswith(LORA) for path in leaves)
+    lora = {key: config.lora[key] for key in ("rank", "alpha", "dropout", "targets")}
+    model = {key: config.model[key] for key in ("vision", "llm", "concat")}
+    with output.whole(out, sum(size for _, size, _ in rows)) as part:
+        part.mkdir()
+        _shards(part, parts.NATIVE, rows)
+        copied = _copy_tokenizer(part, config)
+        content = {
+            "made_from": {k: v for k, v in config.weights.items() if v},
+            "model": {k: v.to_dict() if isinstance(v, ConfigDict) else v for k, v in model.items()},
+            "lora": lora if has_lora else None,
+            "tokenizer": config.tokenizer if config.tokenizer == "tiny" else ("." * bool(copied)),
+        }
+        _json(part / "config.json", content)
+        (part / "README.md").write_text(card, encoding="utf-8")
+
+
+def _sizes(params: Tree, itemsize: int | None = None) -> dict[str, int]:
+    """Bytes of every canonical leaf, with its own or another number of bytes a value."""
+    out = {}
+    for path, leaf in flatten_dict(params, sep="/").items():
+        places = names.canonical(path, leaf)
+        size = int(np.prod(leaf.shape, dtype=np.int64)) * (itemsize or leaf.dtype.itemsize)
+        out |= dict.fromkeys(places, size // len(places))
+    return out
+
+
+def names_for(leaves: Leaves, spelling: tuple[str, str]) -> list[names.Entry]:
+    """The table of canonical leaves. Errors: UserError for a leaf without a name."""
+    described = {path: _Whole for path in leaves}
+    return trained.table(described, spelling)
+
+
+class _Whole:
+    shape = ()  # canonical leaves are never stacked
+
+
+def _turned(entries: list[names.Entry], leaves: Leaves) -> Iterator[tuple[str, np.ndarray]]:
+    for e in entries:
+        turned = names.TURNS[e.turn].theirs(leaves[e.path]())
+        yield e.foreign, np.ascontiguousarray(turned)
+
+
+def _merged(e: names.Entry, leaves: Leaves, alpha: float, dtype: Any) -> np.ndarray:
+    """The tensor of an entry with LoRA added; dtype None: the leaf's own."""
+    x, module = leaves[e.path](), e.path.rsplit("/", 1)[0]
+    kind = dtype or x.dtype
+    if e.path.endswith("/kernel") and f"{module}/lora_a" in leaves:
+        a, b = (leaves[f"{module}/lora_{side}"]().astype(np.float32) for side in "ab")
+        x = x.astype(np.float32) + np.float32(alpha / a.shape[-1]) * (a @ b)
+    return np.ascontiguousarray(names.TURNS[e.turn].theirs(x).astype(kind))
+
+
+def _shards(folder: pathlib.Path, stem: str, rows: Named) -> None:
+    """One safetensors file, or several with an index, each written before the next is fetched."""
+    groups: list[list[Any]] = [[]]
+    filled = 0
+    for row in rows:
+        if filled and filled + row[1] > SHARD:
+            groups.append([])
+            filled = 0
+        groups[-1].append(row)
+        filled += row[1]
+    n, places = len(groups), {}
+    for i, group in enumerate(groups, 1):
+        name = f"{stem}.safetensors" if n == 1 else f"{stem}-{i:05}-of-{n:05}.safetensors"
+        save_file({key: read() for key, _, read in group}, folder / name, PT)
+        places |= {key: name for key, _, _ in group}
+    if n > 1:
+        total = sum(size for group in groups for _, size, _ in group)
+        index = {"metadata": {"total_size": total}, "weight_map": places}
+        _json(folder / f"{stem}.safetensors.index.json", index)
+
+
+def _copy_tokenizer(folder: pathlib.Path, config: ConfigDict) -> list[str]:
+    # imported here: base imports this package
+    from pefomed_jax.base import ASSETS
+
+    sources = [ASSETS] if config.tokenizer == "tiny" else []
+    sources += [pathlib.Path(p).expanduser() for p in (config.tokenizer, config.weights.llm) if p]
+    copied = []
+    for source in sources:
+        for name in TOKENIZER_FILES:
+            if (source / name).is_file() and not (folder / name).exists():
+                shutil.copyfile(source / name, folder / name)
+                copied.append(name)
+    return [name for name in copied if name.startswith("tokenizer")]
+
+
+def _bytes(arrays: dict[str, np.ndarray]) -> int:
+    return sum(array.nbytes for array in arrays.values())
+
+
+def _json(path: pathlib.Path, content: Any) -> None:
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def moved_paths(trainable: Tree) -> set[str]:
+    """Canonical paths of what trained."""
+    return {
+        place
+        for path, leaf in flatten_dict(trainable, sep="/").items()
+        for place in names.canonical(path, leaf)
+    }
+
+
+def kinds(tree: Tree) -> list[str]:
+    """What a tree holds, one line for the same leaf of all layers."""
+    rows: dict[tuple[str, str], int] = {}
+    for path, leaf in flatten_dict(tree, sep="/").items():
+        layers = leaf.shape[0] if paths.is_stacked(path) else 1
+        shape = ",".join(map(str, leaf.shape[1:] if paths.is_stacked(path) else leaf.shape))
+        key = paths.collapse(names.canonical(path, leaf)[0]), f"{leaf.dtype.name}[{shape}]"
+        rows[key] = rows.get(key, 0) + layers
+    return [f"{path} {shape} × {count}" for (path, shape), count in rows.items()]
