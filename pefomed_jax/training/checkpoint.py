@@ -85,13 +85,13 @@ class Checkpoints:
         self.folder = Path(folder).absolute()
         self._want = {"base": base, "trainable": _shapes(trainable)}
         self._scores: dict[int, float] = {}
-        options = ocp.CheckpointManagerOptions(
-            preservation_policy=_LastAndBest(self),
-            create=not read_only,
-            cleanup_tmp_directories=not read_only,
-            read_only=read_only,
-        )
         with _quiet():
+            options = ocp.CheckpointManagerOptions(
+                preservation_policy=_LastAndBest(self),
+                create=not read_only,
+                cleanup_tmp_directories=not read_only,
+                read_only=read_only,
+            )
             self._manager = ocp.CheckpointManager(
                 self.folder, options=options, item_names=("state", "meta")
             )
