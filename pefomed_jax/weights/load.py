@@ -108,10 +108,12 @@ def _leaf(leaf: Any, path: str, rows: list[tuple[Tensor, str]], bar: tqdm) -> ja
     stacked = names.paths.is_stacked(path)
     places = leaf.sharding.addressable_devices_indices_map(leaf.shape)
     shape = leaf.sharding.shard_shape(leaf.shape)
-    # replicas share one part
-    parts = {str(index): (index, _empty(shape, leaf.dtype)) for index in places.values()}
+    distinct = {str(index): index for index in places.values()}  # replicas share one part
+    room = _room(len(distinct), shape, leaf.dtype)
+    parts = {key: (index, part) for (key, index), part in zip(distinct.items(), room, strict=True)}
     for i, (tensor, turn) in enumerate(rows):
-        view = names.TURNS[turn].ours(tensor.read())
+        # asarray: slices of a memmap are memmaps, which are slow to make
+        view = names.TURNS[turn].ours(np.asarray(tensor.read()))
         for index, part in parts.values():
             if stacked:
                 first = index[0].start or 0
@@ -125,12 +127,17 @@ def _leaf(leaf: Any, path: str, rows: list[tuple[Tensor, str]], bar: tqdm) -> ja
     return jax.block_until_ready(made)  # so that the parts are free before the next leaf
 
 
-def _empty(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
-    """At a multiple of 64 bytes, where a CPU device takes it over without a copy."""
+def _room(count: int, shape: tuple[int, ...], dtype: Any) -> list[np.ndarray]:
+    """`count` arrays in one piece of memory, which NumPy asks of the system in large pages.
+
+    Each begins at a multiple of 64 bytes, where a CPU device takes it over without a copy.
+    """
     size = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
-    raw = np.empty(size + 64, np.uint8)
-    start = -raw.ctypes.data % 64
-    return raw[start : start + size].view(dtype).reshape(shape)
+    step = -(-size // 64) * 64
+    raw = np.empty(count * step + 64, np.uint8)
+    first = -raw.ctypes.data % 64
+    starts = range(first, first + count * step, step) if step else [first] * count
+    return [raw[start : start + size].view(dtype).reshape(shape) for start in starts]
 
 
 def _copy(part: np.ndarray, view: np.ndarray) -> None:
