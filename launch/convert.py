@@ -12,8 +12,11 @@ folder that this program wrote, or llama/ + adapter/ + vision_proj.safetensors +
                and connector.safetensors with all else that trained
 --to=pth       one file in the layout of MiniGPT-v2 and PeFoMed (needs torch)
 --to=merged    a Hugging Face LLaMA folder with the adapter in its weights, and the connector
+--to=vision    one .safetensors file for --config.weights.vision: tower, ln_vision, connector
+--to=eva       one .safetensors file of the tower alone, named as in eva_vit_g.pth
 --out=PATH     must not be there; it is written whole or not at all
---dtype=NAME   of --to=merged: float32 or bfloat16 (default: the base's); the sum is in float32
+--dtype=NAME   of --to=merged, vision, eva: float32, bfloat16 or float16 (default: the base's; of
+               vision and eva each tensor's own); LoRA is added in float32
 """
 
 import pathlib
@@ -26,9 +29,9 @@ from pefomed_jax.errors import UserError
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "the config: FILE[:PRESET,data=SOURCE]")
 WEIGHTS = flags.DEFINE_string("weights", "", "folder of a run, or of weights")
-TO = flags.DEFINE_string("to", "", "native, adapter, pth or merged")
+TO = flags.DEFINE_string("to", "", "native, adapter, pth, merged, vision or eva")
 OUT = flags.DEFINE_string("out", "", "what to write")
-DTYPE = flags.DEFINE_string("dtype", "", "of --to=merged: float32 or bfloat16")
+DTYPE = flags.DEFINE_string("dtype", "", "of what is written: float32, bfloat16 or float16")
 
 
 def main() -> int:

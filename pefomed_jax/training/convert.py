@@ -3,47 +3,68 @@
 import pathlib
 
 import jax
-from flax.traverse_util import flatten_dict
+from flax.traverse_util import flatten_dict, unflatten_dict
 from ml_collections import ConfigDict
 
 from pefomed_jax import base as base_lib
 from pefomed_jax.errors import UserError, nearest
 from pefomed_jax.parallel import mesh as mesh_lib
 from pefomed_jax.training import restore
-from pefomed_jax.weights import card, export, files, parts
+from pefomed_jax.weights import card, export, files, names, output, parts
 
-LAYOUTS = ("native", "adapter", "pth", "merged")
+LAYOUTS = ("native", "adapter", "pth", "merged", "vision", "eva")
+TOWER = {"vision": ("vision", "ln_vision", "connector"), "eva": ("vision",)}
+CAST = ("merged", *TOWER)  # layouts whose dtype can be chosen
 
 
 def convert(config: ConfigDict, to: str, out: pathlib.Path, dtype: str = "") -> None:
-    """Reads what config.weights names and writes it to `out` as `to`; `dtype` is for 'merged'.
+    """Reads what config.weights names and writes it to `out` as `to`; `dtype` is for CAST.
 
     Errors: UserError for files that do not fit, an `out` that is there, a disk without room.
     """
     if to not in LAYOUTS:
         raise UserError(f"--to={to} is not one of {', '.join(LAYOUTS)}{nearest(to, LAYOUTS)}")
-    if dtype and dtype not in ("float32", "bfloat16"):
-        raise UserError(f"--dtype={dtype} is not float32 or bfloat16")
+    if dtype and (dtype not in export.DTYPES or to not in CAST):
+        raise UserError(
+            f"--dtype={dtype} with --to={to}: --to={', '.join(CAST)} take "
+            f"{', '.join(export.DTYPES)}, the others none"
+        )
+    output.check_absent(out)
     one = mesh_lib.make({"data": 1, "fsdp": 1, "tensor": 1}, jax.devices()[:1])
-    config = _on_one_device(config)
-    whole = restore.restore(config, one)
+    whole = restore.restore(_on_one_device(config), one)
+    config, trainable = whole.pieces.config, whole.state.trainable
+    held = trainable if to in ("adapter", "pth") else _part(whole.params, fresh(config, trainable))
+    if to in TOWER:
+        held = {name: held[name] for name in TOWER[to] if name in held}
+        export.tower(out, held, config, dtype, bare=to == "eva")
+    else:
+        _write(whole, held, to, out, dtype)
+    print(f"{out}: {to}, {_size(out) / 1e9:.3f} GB")
+    for line in card.kinds(held):
+        print(f"  {line}")
+
+
+def _write(whole: restore.Restored, held: dict, to: str, out: pathlib.Path, dtype: str) -> None:
     config, trainable = whole.pieces.config, whole.state.trainable
     run = pathlib.Path(config.weights.checkpoint).expanduser()
     run = run if config.weights.checkpoint and (run / "checkpoints").is_dir() else None
-    held = trainable if to in ("adapter", "pth") else whole.params
-    text = card.write(config, to, export.kinds(held), run)
+    text = card.write(config, to, card.kinds(held), run)
     if to == "adapter":
         export.adapter(out, trainable, config, text)
     elif to == "pth":
         export.pth(out, trainable, config, text)
     elif to == "merged":
         dtype = dtype or config.model.base_dtype
-        export.merged(out, whole.params, export.moved_paths(trainable), config, dtype, text)
+        export.merged(out, held, export.moved_paths(trainable), config, dtype, text)
     else:
         export.native(out, whole.params, config, fresh(config, trainable), text)
-    print(f"{out}: {to}, {_size(out) / 1e9:.3f} GB")
-    for line in export.kinds(held):
-        print(f"  {line}")
+
+
+def _part(tree: dict, left: set[str]) -> dict:
+    """The tree without leaves of which every layer is in `left`."""
+    flat = flatten_dict(tree, sep="/")
+    kept = {path: x for path, x in flat.items() if not left.issuperset(names.canonical(path, x))}
+    return unflatten_dict(kept, sep="/")
 
 
 def _on_one_device(config: ConfigDict) -> ConfigDict:
@@ -66,12 +87,12 @@ def _connector_paths(trainable: dict) -> set[str]:
 
 def _has_connector(config: ConfigDict) -> bool:
     vision, kind = config.weights.vision, config.weights.base
-    if vision:
-        return "llama_proj.weight" in files.open_file(pathlib.Path(vision).expanduser())
+    if vision and "llama_proj.weight" in files.open_file(pathlib.Path(vision).expanduser()):
+        return True
     if kind in ("", "tiny", "random"):
         return False
-    names = files.open_folder(pathlib.Path(kind).expanduser(), parts.NATIVE)
-    return any(name.startswith(base_lib.FRESH + "/") for name in names)
+    tensors = files.open_folder(pathlib.Path(kind).expanduser(), parts.NATIVE)
+    return any(name.startswith(base_lib.FRESH + "/") for name in tensors)
 
 
 def _size(path: pathlib.Path) -> int:

@@ -5,9 +5,12 @@ import json
 import pathlib
 from typing import Any
 
+from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
 
 from pefomed_jax import __version__
+from pefomed_jax.parallel import paths
+from pefomed_jax.weights import names
 
 # as their distributors state them; credentialed sets have terms of their own
 DATA_LICENCES = {
@@ -75,3 +78,14 @@ def _scores(run: pathlib.Path) -> list[str]:
         other = f"{shuffled[name]:.3f}" if name in shuffled else "-"
         rows.append(f"| `{name}` | {value:.3f} | {other} |")
     return [*rows, "", f"Counts: `{json.dumps(results['counts'])}`"]
+
+
+def kinds(tree: dict[str, Any]) -> list[str]:
+    """What a tree holds, one line for the same leaf of all layers."""
+    rows: dict[tuple[str, str], int] = {}
+    for path, leaf in flatten_dict(tree, sep="/").items():
+        layers = leaf.shape[0] if paths.is_stacked(path) else 1
+        shape = ",".join(map(str, leaf.shape[1:] if paths.is_stacked(path) else leaf.shape))
+        key = paths.collapse(names.canonical(path, leaf)[0]), f"{leaf.dtype.name}[{shape}]"
+        rows[key] = rows.get(key, 0) + layers
+    return [f"{path} {shape} × {count}" for (path, shape), count in rows.items()]

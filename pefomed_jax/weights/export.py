@@ -18,14 +18,11 @@ from ml_collections import ConfigDict
 from safetensors.numpy import save_file
 
 from pefomed_jax.errors import UserError
-from pefomed_jax.parallel import paths
 from pefomed_jax.weights import llama_config, names, output, parts, trained
 
 Tree = dict[str, Any]
 Leaves = dict[str, Callable[[], np.ndarray]]  # canonical path → its values, fetched when asked for
-Named = Iterable[tuple[str, int, Callable[[], np.ndarray]]]  # name, bytes, values
 LORA = ("/lora_a", "/lora_b")
-SHARD = 2 * 10**9  # bytes in a file, at most
 DTYPES = {
     "float32": np.dtype(np.float32),
     "bfloat16": np.dtype(ml_dtypes.bfloat16),
@@ -35,7 +32,6 @@ TOKENIZER_FILES = (
     *("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "special_tokens_map.json"),
     *("added_tokens.json", "chat_template.jinja", "generation_config.json"),
 )
-PT = {"format": "pt"}  # without it transformers does not read a file
 
 
 def leaves_of(tree: Tree) -> Leaves:
@@ -70,10 +66,10 @@ def adapter(out: pathlib.Path, trainable: Tree, config: ConfigDict, card: str) -
     others = dict(_turned(names_for(rest, names.OFFICIAL), rest))
     with output.whole(out, _bytes(arrays) + _bytes(others)) as part:
         part.mkdir()
-        save_file(arrays, part / "adapter_model.safetensors", PT)
+        save_file(arrays, part / "adapter_model.safetensors", output.PT)
         if others:
-            save_file(others, part / "connector.safetensors", PT)
-        _json(part / "adapter_config.json", adapter_config(modules, leaves, config))
+            save_file(others, part / "connector.safetensors", output.PT)
+        output.json_file(part / "adapter_config.json", adapter_config(modules, leaves, config))
         (part / "README.md").write_text(card, encoding="utf-8")
 
 
@@ -152,11 +148,33 @@ def merged(
     need = sum(size for _, size, _ in decoder) + _bytes(others)
     with output.whole(out, need) as part:
         part.mkdir()
-        _shards(part, "model", decoder)
-        save_file(others, part / "connector.safetensors", PT)
+        output.shards(part, "model", decoder)
+        if others:
+            save_file(others, part / "connector.safetensors", output.PT)
         _copy_tokenizer(part, config)
-        _json(part / "config.json", _llama_json(config, dtype))
+        output.json_file(part / "config.json", _llama_json(config, dtype))
         (part / "README.md").write_text(card, encoding="utf-8")
+
+
+def tower(
+    out: pathlib.Path, params: Tree, config: ConfigDict, dtype: str = "", bare: bool = False
+) -> None:
+    """One safetensors file for weights.vision: tower, ln_vision and, where it is there, connector.
+
+    `dtype`: of all tensors; '': each its own. `bare`: the tower alone, as `eva_vit_g.pth` names it.
+    """
+    if out.suffix != ".safetensors":
+        raise UserError(f"--out={out}: a tower is one file; end its name in .safetensors")
+    leaves, depth = leaves_of(params), config.model.vision.depth
+    table = names.vision(depth) if bare else names.official(depth, 0, True)
+    kind, alpha = DTYPES[dtype] if dtype else None, config.lora.alpha
+    arrays = {
+        e.foreign: _merged(e, leaves, alpha, kind)
+        for e in table
+        if e.path in leaves and not e.path.startswith("llm/")
+    }
+    with output.whole(out, _bytes(arrays)) as part:
+        save_file(arrays, part, output.PT)
 
 
 def _beside(leaves: Leaves, moved: set[str], config: ConfigDict) -> list[names.Entry]:
@@ -197,7 +215,7 @@ def native(
     model = {key: config.model[key] for key in ("vision", "llm", "concat")}
     with output.whole(out, sum(size for _, size, _ in rows)) as part:
         part.mkdir()
-        _shards(part, parts.NATIVE, rows)
+        output.shards(part, parts.NATIVE, rows)
         copied = _copy_tokenizer(part, config)
         content = {
             "made_from": {k: v for k, v in config.weights.items() if v},
@@ -205,7 +223,7 @@ def native(
             "lora": lora if has_lora else None,
             "tokenizer": config.tokenizer if config.tokenizer == "tiny" else ("." * bool(copied)),
         }
-        _json(part / "config.json", content)
+        output.json_file(part / "config.json", content)
         (part / "README.md").write_text(card, encoding="utf-8")
 
 
@@ -241,29 +259,9 @@ def _merged(e: names.Entry, leaves: Leaves, alpha: float, dtype: Any) -> np.ndar
     kind = dtype or x.dtype
     if e.path.endswith("/kernel") and f"{module}/lora_a" in leaves:
         a, b = (leaves[f"{module}/lora_{side}"]().astype(np.float32) for side in "ab")
-        x = x.astype(np.float32) + np.float32(alpha / a.shape[-1]) * (a @ b)
+        if b.any():  # adding the zeros of a fresh adapter would turn -0 into 0
+            x = x.astype(np.float32) + np.float32(alpha / a.shape[-1]) * (a @ b)
     return np.ascontiguousarray(names.TURNS[e.turn].theirs(x).astype(kind))
-
-
-def _shards(folder: pathlib.Path, stem: str, rows: Named) -> None:
-    """One safetensors file, or several with an index, each written before the next is fetched."""
-    groups: list[list[Any]] = [[]]
-    filled = 0
-    for row in rows:
-        if filled and filled + row[1] > SHARD:
-            groups.append([])
-            filled = 0
-        groups[-1].append(row)
-        filled += row[1]
-    n, places = len(groups), {}
-    for i, group in enumerate(groups, 1):
-        name = f"{stem}.safetensors" if n == 1 else f"{stem}-{i:05}-of-{n:05}.safetensors"
-        save_file({key: read() for key, _, read in group}, folder / name, PT)
-        places |= {key: name for key, _, _ in group}
-    if n > 1:
-        total = sum(size for group in groups for _, size, _ in group)
-        index = {"metadata": {"total_size": total}, "weight_map": places}
-        _json(folder / f"{stem}.safetensors.index.json", index)
 
 
 def _copy_tokenizer(folder: pathlib.Path, config: ConfigDict) -> list[str]:
@@ -285,10 +283,6 @@ def _bytes(arrays: dict[str, np.ndarray]) -> int:
     return sum(array.nbytes for array in arrays.values())
 
 
-def _json(path: pathlib.Path, content: Any) -> None:
-    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-
-
 def moved_paths(trainable: Tree) -> set[str]:
     """Canonical paths of what trained."""
     return {
@@ -296,14 +290,3 @@ def moved_paths(trainable: Tree) -> set[str]:
         for path, leaf in flatten_dict(trainable, sep="/").items()
         for place in names.canonical(path, leaf)
     }
-
-
-def kinds(tree: Tree) -> list[str]:
-    """What a tree holds, one line for the same leaf of all layers."""
-    rows: dict[tuple[str, str], int] = {}
-    for path, leaf in flatten_dict(tree, sep="/").items():
-        layers = leaf.shape[0] if paths.is_stacked(path) else 1
-        shape = ",".join(map(str, leaf.shape[1:] if paths.is_stacked(path) else leaf.shape))
-        key = paths.collapse(names.canonical(path, leaf)[0]), f"{leaf.dtype.name}[{shape}]"
-        rows[key] = rows.get(key, 0) + layers
-    return [f"{path} {shape} × {count}" for (path, shape), count in rows.items()]

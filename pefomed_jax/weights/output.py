@@ -1,14 +1,29 @@
 """Folders and files that appear whole or not at all."""
 
 import contextlib
+import json
 import os
 import pathlib
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
+import numpy as np
 from safetensors import SafetensorError
+from safetensors.numpy import save_file
 
 from pefomed_jax.errors import UserError
+
+Named = Iterable[tuple[str, int, Callable[[], np.ndarray]]]  # name, bytes, values
+SHARD = 2 * 10**9  # bytes in a file, at most
+PT = {"format": "pt"}  # without it transformers does not read a file
+
+
+def check_absent(path: pathlib.Path) -> None:
+    """Raises UserError where `path` is there already; an empty folder may be."""
+    path = path.expanduser().absolute()
+    if path.is_file() or (path.is_dir() and any(path.iterdir())):
+        raise UserError(f"{path} is there already; give another --out, or remove it")
 
 
 @contextlib.contextmanager
@@ -18,9 +33,8 @@ def whole(path: pathlib.Path, need: int) -> Iterator[pathlib.Path]:
     `need`: bytes that will be written. Errors: UserError where `path` is there already, and where
     the disk has not got the room, before or on the way.
     """
+    check_absent(path)
     path = path.expanduser().absolute()
-    if path.is_file() or (path.is_dir() and any(path.iterdir())):
-        raise UserError(f"{path} is there already; give another --out, or remove it")
     part = path.with_name(f".{path.name}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -55,3 +69,28 @@ def _remove(path: pathlib.Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)
+
+
+def shards(folder: pathlib.Path, stem: str, rows: Named) -> None:
+    """One safetensors file, or several with an index, each written before the next is fetched."""
+    groups: list[list[Any]] = [[]]
+    filled = 0
+    for row in rows:
+        if filled and filled + row[1] > SHARD:
+            groups.append([])
+            filled = 0
+        groups[-1].append(row)
+        filled += row[1]
+    n, places = len(groups), {}
+    for i, group in enumerate(groups, 1):
+        name = f"{stem}.safetensors" if n == 1 else f"{stem}-{i:05}-of-{n:05}.safetensors"
+        save_file({key: read() for key, _, read in group}, folder / name, PT)
+        places |= {key: name for key, _, _ in group}
+    if n > 1:
+        total = sum(size for group in groups for _, size, _ in group)
+        index = {"metadata": {"total_size": total}, "weight_map": places}
+        json_file(folder / f"{stem}.safetensors.index.json", index)
+
+
+def json_file(path: pathlib.Path, content: Any) -> None:
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict
 from safetensors.numpy import save_file
-from weights import foreign
 
 from pefomed_jax.errors import UserError
 from pefomed_jax.parallel import paths
 from pefomed_jax.weights import files, load, names
+from weights import foreign
 
 MESHES = ((8, 1, 1), (1, 8, 1), (1, 1, 8), (2, 2, 2), (1, 2, 4), (4, 2, 1))
 

@@ -4,11 +4,11 @@ import jax
 import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict
-from weights import foreign
 
 from pefomed_jax import config as config_lib
 from pefomed_jax.models import mllm
 from pefomed_jax.weights import names
+from weights import foreign
 
 DEPTHS = (1, 3, 11, 40)
 MODULES = [f"{part}/{kind}_proj" for part, kinds in
