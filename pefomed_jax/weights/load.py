@@ -24,7 +24,7 @@ from pefomed_jax.weights.files import Tensor, Tensors
 
 Tree = dict[str, Any]
 BLOCK = 128  # columns: a transposed copy in blocks is four times faster than in one go
-THREADS = min(4, os.cpu_count() or 1)
+THREADS = min(4, 1 + (os.cpu_count() or 1))
 
 
 def fill(
