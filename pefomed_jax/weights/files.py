@@ -6,6 +6,7 @@ Nothing in a file is ever executed: PyTorch's pickles are read with `weights_onl
 import json
 import pathlib
 import pickle
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -112,10 +113,11 @@ def load_torch(path: pathlib.Path) -> Any:
         ) from None
     options = {"map_location": "cpu", "weights_only": True}
     try:
-        try:
-            return torch.load(path, mmap=True, **options)
-        except RuntimeError:  # files from before PyTorch 1.6 cannot be mapped
-            return torch.load(path, **options)
+        with warnings.catch_warnings(action="ignore"):  # what matters of them is said below
+            try:
+                return torch.load(path, mmap=True, **options)
+            except RuntimeError:  # files from before PyTorch 1.6 cannot be mapped
+                return torch.load(path, **options)
     except pickle.UnpicklingError as error:
         said = " ".join(str(error).split())
         if "Unsupported global" in said or "GLOBAL" in said:

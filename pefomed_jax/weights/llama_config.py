@@ -39,7 +39,7 @@ def read(folder: pathlib.Path) -> dict[str, Any]:
     """config.model.llm of the folder. Errors: UserError for what this decoder cannot compute."""
     path, content = folder / "config.json", load(folder)
     if absent := [key for key in SIZES.values() if key not in content]:
-        raise UserError(f"{path} has no '{absent[0]}'")
+        raise UserError(f"{path} has no '{absent[0]}'; copy it again")
     for key, value in FIXED.items():
         if content.get(key, value) != value:
             raise UserError(f"{path}: {key}={content[key]} is not supported, only {value}")
@@ -66,11 +66,14 @@ def _scaling(path: pathlib.Path, rope: dict[str, Any]) -> tuple[Any, ...]:
     kind = rope.get("rope_type", rope.get("type", "default"))
     if kind == "default":
         return ()
-    if kind == "linear":
-        return (kind, float(rope["factor"]))
-    if kind == "llama3":
-        return (kind, *(float(rope[key]) for key in SCALING))
-    raise UserError(f"{path}: rope_type '{kind}' is not supported, only default, linear, llama3")
+    keys = {"linear": SCALING[:1], "llama3": SCALING}.get(kind)
+    if keys is None:
+        raise UserError(
+            f"{path}: rope_type '{kind}' is not supported, only default, linear, llama3"
+        )
+    if absent := [key for key in keys if key not in rope]:
+        raise UserError(f"{path}: rope_type '{kind}' has no '{absent[0]}'; copy the file again")
+    return (kind, *(float(rope[key]) for key in keys))
 
 
 def dump(llm: Any, dtype: str, tokens: dict[str, Any]) -> dict[str, Any]:

@@ -55,7 +55,8 @@ def tower(path: pathlib.Path, abstract: Tree, depth: int, dtype_note: str = "") 
     prefix = names.TOWER if prefixed else ""
     tensors = _regrid(tensors, prefix + POSITIONS, abstract["vision"]["pos_embed"].shape[0])
     beyond = rf"^(visual_encoder\.)?blocks\.({'|'.join(_beyond(tensors, depth)) or 'x'})\."
-    ignored = [names.NO_FINAL, (beyond, f"the tower has {depth} blocks, 0 to {depth - 1}")]
+    qformer = (names.QFORMER, "a Q-Former; this connector is linear")
+    ignored = [names.NO_FINAL, qformer, (beyond, f"the tower has {depth} blocks, 0 to {depth - 1}")]
     if "connector" not in wanted:
         ignored.append((r"^llama_proj\.", "the connector is not asked for"))
     made = fill(wanted, [*entries, *rest], tensors, ignored, "vision tower")
