@@ -41,7 +41,7 @@ def restore(config: ConfigDict, mesh: Mesh | None = None) -> Restored:
     validate(config)
     if need := [line for line in missing(config) if "--config.weights." in line]:
         raise UserError(f"still needed: {'; '.join(need)}")
-    pieces = setup.assemble(config, mesh)
+    pieces = setup.assemble(config, mesh, trains=False)
     with jax.set_mesh(pieces.mesh):
         return begin(pieces, base_lib.load(config, pieces.model, pieces.base))
 
@@ -53,6 +53,13 @@ def begin(pieces: setup.Setup, base: Tree) -> Restored:
         return Restored(pieces, state, frozen)
     abstract = pieces.abstract_state().trainable
     trained, fresh = stage.handed_on(config, state.trainable, abstract, fingerprint(frozen))
-    said = f"; not in it, so as in the base or fresh: {', '.join(fresh)}" if fresh else ""
-    print(f"begins with what {config.weights.checkpoint} trained{said}")
+    print(f"begins with what {config.weights.checkpoint} trained{_say(fresh)}")
     return Restored(pieces, state.replace(trainable=trained), frozen)
+
+
+def _say(absent: list[str]) -> str:
+    """Where the leaves come from that the checkpoint has not."""
+    adapters = [path for path in absent if path.endswith(("/lora_a", "/lora_b"))]
+    others = [path for path in absent if path not in adapters]
+    said = f"; it has not and starts fresh: {', '.join(adapters)}" if adapters else ""
+    return said + (f"; as in the base: {', '.join(others)}" if others else "")
