@@ -16,6 +16,7 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from pefomed_jax import base as base_lib
+from pefomed_jax import config as config_lib
 from pefomed_jax.batch import Batch, Case
 from pefomed_jax.data import images as images_lib
 from pefomed_jax.data import prompts as prompts_lib
@@ -24,7 +25,7 @@ from pefomed_jax.data.prompts import Text
 from pefomed_jax.data.tokens import Encoder, Row, collate
 from pefomed_jax.decoding import greedy
 from pefomed_jax.decoding.text import to_text
-from pefomed_jax.errors import UserError
+from pefomed_jax.errors import UserError, nearest
 from pefomed_jax.evaluation.predict import place
 from pefomed_jax.models import mllm
 from pefomed_jax.training import restore
@@ -43,7 +44,7 @@ class Model:
         self._model = whole.pieces.model
         self._prompts = prompts_lib.make(self.config)
         self._tokenizer: Any = None
-        self._prepared: Any = None
+        self._prepared: tuple[Any, Any] | None = None  # what it was made of, and for decoding
         self._programs: dict[int, greedy.Generate] = {}
         self._score = jax.jit(self._log_likelihood)
 
@@ -64,10 +65,12 @@ class Model:
         """One greedy answer for each image.
 
         `images`: Pillow images, arrays [H, W] or [H, W, 3] of uint8, or paths. `prompts`: one for
-        each, or one for all; '' asks what the task asks (its first instruction). Errors: UserError
-        for lengths that differ, or an image that cannot be opened.
+        each, or one for all; '' asks what the task asks (its first instruction), which VQA has not.
+        `max_new_tokens`: 0: as in the config. Errors: UserError for lengths that differ, or an
+        image that cannot be opened.
         """
-        texts = self._texts(images, prompts, [""] * len(images))
+        _at_least("max_new_tokens", max_new_tokens, 0)
+        texts = self._texts(images, prompts, [""] * len(_listed(images)))
         rows = self._encoder.prompt_rows(texts)
         limit = max_new_tokens or self.config.eval.max_new_tokens
         answers: list[str] = []
@@ -86,7 +89,9 @@ class Model:
         batch_size: int = 8,
     ) -> np.ndarray:
         """float32 [n]: log p(answer and its end | image, prompt) in nats, over all its tokens."""
-        if len(answers) != len(images):
+        if isinstance(answers, str):
+            raise UserError("answers is a text; give a list, one for each image")
+        if len(answers) != len(_listed(images)):
             raise UserError(f"{len(images)} images, {len(answers)} answers: give one each")
         texts = self._texts(images, prompts, answers)
         rows = self._encoder.rows([[text] for text in texts], training=False)
@@ -105,9 +110,12 @@ class Model:
     def _texts(
         self, images: Sequence[Picture], prompts: Sequence[str] | str, answers: Sequence[str]
     ) -> list[Text]:
+        images = _listed(images)
         asked = [prompts] * len(images) if isinstance(prompts, str) else list(prompts)
         if len(asked) != len(images):
             raise UserError(f"{len(images)} images, {len(asked)} prompts: give one each, or one")
+        if self.config.task == "vqa" and (no := [i for i, p in enumerate(asked) if not p.strip()]):
+            raise UserError(f"prompt {no[0]} is empty: this model answers questions, so ask one")
         cases = [
             Case(str(i), "", question, answer, "test")
             for i, (question, answer) in enumerate(zip(asked, answers, strict=True))
@@ -118,6 +126,7 @@ class Model:
         self, rows: Sequence[Row], images: Sequence[Picture], size: int
     ) -> Iterator[tuple[Batch, int]]:
         """(batch, how many of its rows are meant); the last repeats its last row."""
+        _at_least("batch_size", size, 1)
         size = min(size, max(1, len(rows)))
         shards = self.mesh.shape["data"] * self.mesh.shape["fsdp"]
         size = -(-size // shards) * shards
@@ -139,10 +148,10 @@ class Model:
         return self._programs[limit]
 
     def _decoding_params(self) -> Any:
-        if self._prepared is None:
+        if self._prepared is None or self._prepared[0] is not self.params:
             alpha, dtype = self.config.lora.alpha, self._model.compute.dtype
-            self._prepared = greedy.prepare(self.params, alpha, dtype)
-        return self._prepared
+            self._prepared = self.params, greedy.prepare(self.params, alpha, dtype)
+        return self._prepared[1]
 
     def _log_likelihood(self, params: Any, batch: Batch) -> jax.Array:
         logp = jax.nn.log_softmax(self._model.apply({"params": params}, batch))
@@ -159,22 +168,50 @@ def load(path: str | pathlib.Path | ConfigDict, **fields: Any) -> Model:
     """
     config = path if isinstance(path, ConfigDict) else bundle.config(path)
     config = config.copy_and_resolve_references()
+    known = config_lib.fields(config)
     for name, value in fields.items():
-        *groups, last = name.split("__")
-        group = config
-        for part in groups:
-            group = group[part]
-        if last not in group:
-            raise UserError(f"the config has no field '{name.replace('__', '.')}'")
-        group[last] = value
+        path = name.replace("__", ".")
+        if path not in known:
+            raise UserError(f"the config has no field '{path}'{nearest(path, known)}")
+        try:
+            config.update_from_flattened_dict({path: value})
+        except TypeError:
+            kind = type(known[path]).__name__
+            raise UserError(f"{path}={value!r} is no {kind}, as the field is") from None
     return Model(restore.restore(config))
+
+
+def _listed(images: Sequence[Picture]) -> Sequence[Picture]:
+    """The images. Errors: UserError for a single one: a path or an array has a length too."""
+    single = isinstance(images, str | pathlib.Path | Image.Image)
+    if single or (isinstance(images, np.ndarray) and (images.ndim < 3 or images.shape[2:] == (3,))):
+        raise UserError("images is one image; give a list, also of one: [image]")
+    return images
+
+
+def _at_least(name: str, value: int, least: int) -> None:
+    if value < least:
+        raise UserError(f"{name}={value} is too small: at least {least}")
 
 
 def _rgb(picture: Picture) -> Image.Image:
     if not isinstance(picture, str | pathlib.Path):
-        return images_lib.to_rgb(picture)
+        return _converted(picture)
     try:
         with Image.open(pathlib.Path(picture).expanduser()) as opened:
             return images_lib.to_rgb(opened)
-    except OSError as error:
+    except FileNotFoundError:
+        raise UserError(f"there is no image {picture}; correct its path") from None
+    except Exception as error:  # decoders raise whatever they like on broken files
         raise UserError(f"{picture} cannot be opened as an image ({error})") from None
+
+
+def _converted(picture: Image.Image | np.ndarray) -> Image.Image:
+    try:
+        return images_lib.to_rgb(picture)
+    except (TypeError, ValueError, AttributeError):
+        said = f"{picture.dtype}{list(picture.shape)}" if isinstance(picture, np.ndarray) else ""
+        raise UserError(
+            f"{said or type(picture).__name__} is no image; give a path, a Pillow image, or an "
+            f"array [H, W] or [H, W, 3] of uint8"
+        ) from None

@@ -83,6 +83,7 @@ def load(config: ConfigDict, model: MLLM, like: Any = None) -> dict[str, Any]:
             f"--config.weights.base=random to try the sizes"
         )
     if kind != "tiny":
+        _say_adapter(config)
         return made | _native(pathlib.Path(kind).expanduser(), rest, config.seed)
     wanted = {name: leaf for name, leaf in rest.items() if name != FRESH}
     tree = {name: leaf for name, leaf in read_weights(ASSETS).items() if name in wanted}
@@ -113,6 +114,18 @@ def _native(folder: pathlib.Path, rest: dict[str, Any], seed: int) -> dict[str, 
     fresh = {name: leaf for name, leaf in rest.items() if name == FRESH and name not in held}
     wanted = {name: leaf for name, leaf in rest.items() if name not in fresh}
     return parts.native(folder, wanted) | _draw(fresh, seed)
+
+
+def _say_adapter(config: ConfigDict) -> None:
+    """A line where weights.base has an adapter that is not asked for."""
+    folder = pathlib.Path(config.weights.base).expanduser()
+    if config.weights.checkpoint or parts.native_config(folder)["lora"] is None:
+        return
+    print(
+        f"{folder} holds a trained adapter, which is left out here; to begin with it: "
+        f"--config.weights.checkpoint={folder}",
+        flush=True,
+    )
 
 
 def _draw(abstract: Any, seed: int) -> Any:

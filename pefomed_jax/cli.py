@@ -84,7 +84,7 @@ def parse(argv: Sequence[str]) -> list[str]:
 def check_names(argv: Sequence[str]) -> None:
     """Raises UserError for an unknown flag or config key, or a config file that cannot be read."""
     config = _load(argv)
-    fields = _fields(config) if config is not None else {}
+    fields = config_lib.fields(config) if config is not None else {}
     flag_names = [name for name in flags.FLAGS if len(name) > 1 and not name.startswith("help")]
     given = (a.lstrip("-").split("=")[0] for a in argv[1:] if a.startswith("-"))
     for name in (n for n in given if n[:1].isalpha()):  # not a value such as -1
@@ -118,19 +118,9 @@ def _load(argv: Sequence[str]) -> ConfigDict | None:
         raise UserError(f"--config={values[-1]}: {error}") from error
 
 
-def _fields(config: ConfigDict, prefix: str = "") -> dict[str, object]:
-    out: dict[str, object] = {}
-    for key, value in config.items():
-        if isinstance(value, ConfigDict):
-            out |= _fields(value, f"{prefix}{key}.")
-        else:
-            out[prefix + key] = value
-    return out
-
-
 def help_text(doc: str) -> str:
     """The program's own words, then every field of the config with its default at `tiny`."""
-    fields = _fields(config_lib.make("mrg"))
+    fields = config_lib.fields(config_lib.make("mrg"))
     width = max(map(len, fields))
     lines = [f"  --config.{name:<{width}}  {value!r}" for name, value in fields.items()]
     title = "Fields of the config (values of configs/mrg.py; comments in pefomed_jax/config.py):"

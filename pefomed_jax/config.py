@@ -35,6 +35,17 @@ def make(task: str, arg: str | None = None) -> ConfigDict:
     return config
 
 
+def fields(config: ConfigDict, prefix: str = "") -> dict[str, object]:
+    """{'train.steps': 300}: every value under its dotted path."""
+    out: dict[str, object] = {}
+    for key, value in config.items():
+        if isinstance(value, ConfigDict):
+            out |= fields(value, f"{prefix}{key}.")
+        else:
+            out[prefix + key] = value
+    return out
+
+
 def _parse(arg: str | None) -> tuple[str, dict[str, str]]:
     preset, options = "tiny", {}
     for part in filter(None, (arg or "").split(",")):

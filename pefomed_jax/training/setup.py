@@ -77,13 +77,16 @@ class Setup:
         return step_lib.jit_step(step, self.mesh, state, frozen, rules.rows(self.mesh))
 
 
-def assemble(config: ConfigDict, mesh: Mesh | None = None) -> Setup:
+def assemble(config: ConfigDict, mesh: Mesh | None = None, trains: bool = True) -> Setup:
     """The pieces of the run that `config` describes, on its mesh over all devices (or on `mesh`).
+
+    Without `trains` nothing is asked of its batch sizes.
 
     Raises UserError for a mesh, a batch size, a LoRA target or a trainable rule that does not fit.
     """
     mesh = mesh_lib.make(config.mesh) if mesh is None else mesh
-    check_batches(config, mesh)
+    if trains:
+        check_batches(config, mesh)
     model = mllm.build(
         config.model,
         adapter=lora.LoRA(config.lora.alpha, config.lora.dropout),

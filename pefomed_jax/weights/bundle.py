@@ -38,10 +38,12 @@ def config(path: pathlib.Path | str) -> ConfigDict:
     if (path / PRESET).is_file():
         return _bundle(path)
     content = read_json(path / "config.json") if (path / "config.json").is_file() else {}
+    if "made_from" in content:
+        return _native(path, content)
     if "task" in content:
         return run_config(content, path)
-    if "made_from" in content:
-        return _native(path)
+    if not path.exists():
+        raise UserError(f"there is no folder {path}; give a run's, or one of launch/convert.py")
     raise UserError(
         f"{path} is no run's folder (config.json, checkpoints/), no folder that launch/convert.py "
         f"wrote, and no bundle ({PRESET}, llama/, vision_proj.safetensors)"
@@ -114,10 +116,16 @@ def targets(modules: Any) -> str:
     return rf"^llm/(.*/)?({'|'.join(map(re.escape, sorted(ends)))})$"
 
 
-def _native(folder: pathlib.Path) -> ConfigDict:
-    own = parts.native_config(folder)
-    out = config_lib.make("mrg", "small")
+def _native(folder: pathlib.Path, content: dict[str, Any]) -> ConfigDict:
+    own, asked = parts.native_config(folder), content.get("asked", {})
+    out = config_lib.make(content.get("task", "mrg"), "small")
     with out.unlocked():
+        for name in ("dtype", "base_dtype"):
+            out.model[name] = own["model"].get(name, out.model[name])
+        out.quirks.update(asked.get("quirks", {}))
+        out.eval.max_new_tokens = asked.get("max_new_tokens", out.eval.max_new_tokens)
+        if (folder / parts.INSTRUCTIONS).is_file():
+            out.data.instructions = str(folder / parts.INSTRUCTIONS)
         out.weights.base = str(folder)
         out.tokenizer = ""
         if own["lora"]:

@@ -212,12 +212,20 @@ def native(
     rows = [(path, sizes[path], leaf) for path, leaf in leaves.items()]
     has_lora = any(path.endswith(LORA) for path in leaves)
     lora = {key: config.lora[key] for key in ("rank", "alpha", "dropout", "targets")}
-    model = {key: config.model[key] for key in ("vision", "llm", "concat")}
+    kept = ("vision", "llm", "concat", "dtype", "base_dtype")
+    model = {key: config.model[key] for key in kept}
     with output.whole(out, sum(size for _, size, _ in rows)) as part:
         part.mkdir()
         output.shards(part, parts.NATIVE, rows)
         copied = _copy_tokenizer(part, config)
+        if config.data.instructions:
+            _copy_instructions(part, pathlib.Path(config.data.instructions).expanduser())
         content = {
+            "task": config.task,
+            "asked": {
+                "max_new_tokens": config.eval.max_new_tokens,
+                "quirks": {name: True for name, on in config.quirks.items() if on},
+            },
             "made_from": {k: v for k, v in config.weights.items() if v},
             "model": {k: v.to_dict() if isinstance(v, ConfigDict) else v for k, v in model.items()},
             "lora": lora if has_lora else None,
@@ -277,6 +285,13 @@ def _copy_tokenizer(folder: pathlib.Path, config: ConfigDict) -> list[str]:
                 shutil.copyfile(source / name, folder / name)
                 copied.append(name)
     return [name for name in copied if name.startswith("tokenizer")]
+
+
+def _copy_instructions(folder: pathlib.Path, own: pathlib.Path) -> None:
+    if own.is_file():
+        shutil.copyfile(own, folder / parts.INSTRUCTIONS)
+    else:
+        print(f"data.instructions: {own} is not there any more, so it is left out", flush=True)
 
 
 def _bytes(arrays: dict[str, np.ndarray]) -> int:

@@ -16,6 +16,7 @@ from pefomed_jax.weights.files import Tensor, Tensors
 from pefomed_jax.weights.load import fill
 
 Tree = dict[str, Any]
+INSTRUCTIONS = "instructions.txt"  # in a native folder, where the user has own ones
 NATIVE = "base"  # base.safetensors, or base.safetensors.index.json with its parts
 POSITIONS = "pos_embed"
 SCALES = ("lora_a", "lora_b")
