@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 from pefomed_jax import base as base_lib
 from pefomed_jax.errors import UserError, nearest
 from pefomed_jax.parallel import mesh as mesh_lib
-from pefomed_jax.training import restore
+from pefomed_jax.training import restore, stage
 from pefomed_jax.weights import card, export, files, names, output, parts
 
 LAYOUTS = ("native", "adapter", "pth", "merged", "vision", "eva")
@@ -40,15 +40,38 @@ def convert(config: ConfigDict, to: str, out: pathlib.Path, dtype: str = "") -> 
     else:
         _write(whole, held, to, out, dtype)
     print(f"{out}: {to}, {_size(out) / 1e9:.3f} GB")
-    for line in card.kinds(held):
+    for line in _said(whole, held, to):
         print(f"  {line}")
+
+
+def _said(whole: restore.Restored, held: dict, to: str) -> list[str]:
+    """Lines of what is written."""
+    if to == "merged":
+        moved = export.moved_paths(whole.state.trainable)
+        beside = {e.path for e in export.beside(export.leaves_of(held), moved, whole.pieces.config)}
+        flat = {
+            path: x
+            for path, x in flatten_dict(held, sep="/").items()
+            if not path.endswith(export.LORA)
+            and (path.startswith("llm/") or not beside.isdisjoint(names.canonical(path, x)))
+        }
+        held = unflatten_dict(flat, sep="/")
+    return card.kinds(held)
+
+
+def _run(whole: restore.Restored) -> card.Run | None:
+    """Where it was trained, if that is a run of this package."""
+    config, path = whole.pieces.config, whole.pieces.config.weights.checkpoint
+    folder = pathlib.Path(path).expanduser()
+    if not path or not (folder / "checkpoints").is_dir():
+        return None
+    with stage.opened(config, whole.state.trainable) as (_, step):
+        return card.Run(folder, step)
 
 
 def _write(whole: restore.Restored, held: dict, to: str, out: pathlib.Path, dtype: str) -> None:
     config, trainable = whole.pieces.config, whole.state.trainable
-    run = pathlib.Path(config.weights.checkpoint).expanduser()
-    run = run if config.weights.checkpoint and (run / "checkpoints").is_dir() else None
-    text = card.write(config, to, card.kinds(held), run)
+    text = card.write(config, to, _said(whole, held, to), _run(whole))
     if to == "adapter":
         export.adapter(out, trainable, config, text)
     elif to == "pth":

@@ -65,10 +65,13 @@ def read_json(path: pathlib.Path) -> Any:
 
 def run_config(content: dict[str, Any], folder: pathlib.Path) -> ConfigDict:
     """A run's config.json as a config of today: fields it lacks are at their defaults."""
-    out = config_lib.make(content["task"], content["preset"])
-    with out.unlocked():
-        _update(out, content)
-        out.weights.checkpoint = str(folder)
+    try:
+        out = config_lib.make(content["task"], content["preset"])
+        with out.unlocked():
+            _update(out, content)
+            out.weights.checkpoint = str(folder)
+    except (KeyError, TypeError) as error:  # a field that is not there, or of another kind
+        raise UserError(f"{folder / 'config.json'} is no run's config ({error})") from None
     return out.lock()
 
 

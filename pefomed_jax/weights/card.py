@@ -3,14 +3,14 @@
 import datetime
 import json
 import pathlib
-from typing import Any
+from typing import Any, NamedTuple
 
 from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
 
 from pefomed_jax import __version__
 from pefomed_jax.parallel import paths
-from pefomed_jax.weights import names
+from pefomed_jax.weights import bundle, hub, names
 
 # as their distributors state them; credentialed sets have terms of their own
 DATA_LICENCES = {
@@ -30,48 +30,67 @@ USES = {
 
 `connector.safetensors` holds the connector, under the names of MiniGPT-v2. The adapter is in the
 decoder's weights.""",
-    "native": """    python launch/train.py --config=… --config.weights.base=THIS_FOLDER""",
+    "native": """    model = pefomed_jax.load("THIS_FOLDER")
+
+To train on: `--config.weights.base=THIS_FOLDER`, and where LoRA is in it, to begin with that,
+`--config.weights.checkpoint=THIS_FOLDER` too.""",
     "pth": """The layout of MiniGPT-v2 and PeFoMed: give it as `model.ckpt`.""",
 }
 
 
-def write(config: ConfigDict, to: str, held: list[str], run: pathlib.Path | None = None) -> str:
-    """Markdown with a front matter. `held`: lines of what the export holds; `run`: its folder."""
-    trained = run is not None
-    front = {"license": "other", "library_name": "peft" if to == "adapter" else "transformers"}
+class Run(NamedTuple):
+    """Where an export was trained."""
+
+    folder: pathlib.Path
+    step: int  # of the checkpoint that was taken
+
+
+def write(config: ConfigDict, to: str, held: list[str], run: Run | None = None) -> str:
+    """Markdown with a front matter. `held`: lines of what the export holds."""
+    library = {"adapter": "peft", "merged": "transformers"}.get(to, "pefomed_jax")
+    front = {"license": "other", "library_name": library}
     front |= {"tags": ["pefomed_jax", "medical", "radiology", config.task]}
-    if config.weights.llm:
-        name = config.weights.llm
-        front["base_model"] = pathlib.Path(name).name if pathlib.Path(name).exists() else name
-    named = {k: v for k, v in config.weights.items() if v and k != "checkpoint"}
-    # a folder of this machine says nothing to others: its name is enough
-    base = {k: pathlib.Path(v).name if pathlib.Path(v).exists() else v for k, v in named.items()}
+    if hub.is_id(config.weights.llm):
+        front["base_model"] = config.weights.llm
     lines = ["---", *(f"{k}: {json.dumps(v)}" for k, v in front.items()), "---", ""]
     lines += [f"# {config.task} model of pefomed_jax {__version__}", ""]
     lines += [f"Written on {datetime.date.today().isoformat()} as `{to}`.", ""]
     lines += ["> Research software. Not a medical device; not for clinical decisions.", ""]
     lines += ["## Use", "", USES[to], "", "## What it holds", ""]
-    lines += [*(f"- `{line}`" for line in held), ""]
-    lines += ["## Base", "", *(f"- `weights.{k}`: {v}" for k, v in base.items())]
+    lines += [*(f"- `{line}`" for line in held), "", "## Base", ""]
+    lines += [f"- `weights.{k}`: {_public(v)}" for k, v in config.weights.items() if v]
     lines += [f"- sizes: `{json.dumps(config.model.to_dict())}`", ""]
     lines += ["## Licences", "", "- base: the licence of its own weights goes on to hold "]
     lines[-1] += "(for LLaMA-2 the LLAMA 2 Community License)"
-    if trained:
-        source = config.data.source
-        lines += [f"- data: {DATA_LICENCES.get(source, 'those of ' + source)}"]
-        lines += ["", "## Training", "", f"- data: `{source}`, task `{config.task}`"]
-        lines += [f"- {config.train.steps} steps of {config.train.batch_size} rows"]
-        lines += [f"- LoRA rank {config.lora.rank}, alpha {config.lora.alpha:g}"]
-        lines += [f"- optimizer: `{json.dumps(config.optimizer.to_dict())}`", ""]
-        lines += _scores(run)
+    lines += _training(run) if run else []
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _scores(run: pathlib.Path) -> list[str]:
-    path = run / "results.json"
+def _public(name: str) -> str:
+    """A folder of this machine says nothing to others: its last name is enough."""
+    path = pathlib.Path(name).expanduser()
+    return path.resolve().name if path.exists() else name
+
+
+def _training(run: Run) -> list[str]:
+    """The rest of the licences, and how it was trained: as the run's own config says."""
+    config = bundle.run_config(bundle.read_json(run.folder / "config.json"), run.folder)
+    source, train, lora = config.data.source, config.train, config.lora
+    return [
+        f"- data: {DATA_LICENCES.get(source, 'those of ' + source)}",
+        *("", "## Training", "", f"- data: `{source}`, task `{config.task}`"),
+        f"- step {run.step} of {train.steps}, {train.batch_size} rows each, seed {config.seed}",
+        f"- LoRA rank {lora.rank}, alpha {lora.alpha:g}, targets `{lora.targets}`",
+        f"- trainable: `{json.dumps(config.trainable)}`",
+        *(f"- optimizer: `{json.dumps(config.optimizer.to_dict())}`", ""),
+        *_scores(run.folder / "results.json"),
+    ]
+
+
+def _scores(path: pathlib.Path) -> list[str]:
     if not path.is_file():
         return ["No results.json: this run was exported before its evaluation."]
-    results: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    results = bundle.read_json(path)
     test, shuffled = results["test"], results.get("test_shuffled") or {}
     rows = ["## Scores", "", "| score | test | images shuffled |", "| --- | --- | --- |"]
     for name, value in test.items():

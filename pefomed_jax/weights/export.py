@@ -143,8 +143,8 @@ def merged(
     decoder = [
         (e.foreign, sizes[e.path], lambda e=e: _merged(e, leaves, alpha, kind)) for e in table
     ]
-    beside = _beside(leaves, moved, config)
-    others = {e.foreign: _merged(e, leaves, alpha, None) for e in beside}
+    rest = beside(leaves, moved, config)
+    others = {e.foreign: _merged(e, leaves, alpha, None) for e in rest}
     need = sum(size for _, size, _ in decoder) + _bytes(others)
     with output.whole(out, need) as part:
         part.mkdir()
@@ -152,7 +152,8 @@ def merged(
         if others:
             save_file(others, part / "connector.safetensors", output.PT)
         _copy_tokenizer(part, config)
-        output.json_file(part / "config.json", _llama_json(config, dtype))
+        own = llama_config.origin(config.weights)
+        output.json_file(part / "config.json", llama_config.dump(config.model.llm, dtype, own))
         (part / "README.md").write_text(card, encoding="utf-8")
 
 
@@ -177,7 +178,7 @@ def tower(
         save_file(arrays, part, output.PT)
 
 
-def _beside(leaves: Leaves, moved: set[str], config: ConfigDict) -> list[names.Entry]:
+def beside(leaves: Leaves, moved: set[str], config: ConfigDict) -> list[names.Entry]:
     """The connector, and the modules of the tower that trained."""
     modules = {path.rsplit("/", 1)[0] for path in moved}
     table = names.official(config.model.vision.depth, 0, True)
@@ -188,15 +189,6 @@ def _beside(leaves: Leaves, moved: set[str], config: ConfigDict) -> list[names.E
         and not e.path.startswith("llm/")
         and (e.path.startswith("connector/") or e.path.rsplit("/", 1)[0] in modules)
     ]
-
-
-def _llama_json(config: ConfigDict, dtype: str) -> dict[str, Any]:
-    folder = pathlib.Path(config.weights.llm).expanduser()
-    if config.weights.llm and (folder / "config.json").is_file():
-        content = llama_config.load(folder)
-        content.pop("torch_dtype", None)
-        return content | {"dtype": dtype}
-    return llama_config.dump(config.model.llm, dtype, {"bos_token_id": 1, "eos_token_id": 2})
 
 
 def native(
@@ -226,6 +218,7 @@ def native(
                 "max_new_tokens": config.eval.max_new_tokens,
                 "quirks": {name: True for name, on in config.quirks.items() if on},
             },
+            "llama": llama_config.origin(config.weights),
             "made_from": {k: v for k, v in config.weights.items() if v},
             "model": {k: v.to_dict() if isinstance(v, ConfigDict) else v for k, v in model.items()},
             "lora": lora if has_lora else None,

@@ -5,6 +5,7 @@ import pathlib
 from typing import Any
 
 from pefomed_jax.errors import UserError
+from pefomed_jax.weights import hub, parts
 
 # ours: theirs
 SIZES = {
@@ -76,8 +77,19 @@ def _scaling(path: pathlib.Path, rope: dict[str, Any]) -> tuple[Any, ...]:
     return (kind, *(float(rope[key]) for key in keys))
 
 
-def dump(llm: Any, dtype: str, tokens: dict[str, Any]) -> dict[str, Any]:
-    """config.json for sizes of ours; `tokens`: bos_token_id and so on."""
+def origin(weights: Any) -> dict[str, Any]:
+    """The config.json that config.weights' decoder came with; {} where it came with none."""
+    if weights.llm:
+        return load(hub.folder(weights.llm, weights=False))
+    if weights.base in ("", "tiny", "random"):
+        return {}
+    return parts.native_config(pathlib.Path(weights.base).expanduser())["llama"]
+
+
+def dump(llm: Any, dtype: str, origin: dict[str, Any]) -> dict[str, Any]:
+    """config.json of a decoder: that of its origin, or one for sizes of ours."""
+    if origin:
+        return {k: v for k, v in origin.items() if k != "torch_dtype"} | {"dtype": dtype}
     kind, *numbers = llm.rope_scaling or ("default",)
     keys = SCALING if kind == "llama3" else ("factor",)
     scaling = dict(zip(keys, numbers, strict=False))
@@ -92,5 +104,6 @@ def dump(llm: Any, dtype: str, tokens: dict[str, Any]) -> dict[str, Any]:
         "rope_parameters": {"rope_type": kind, "rope_theta": llm.rope_theta, **scaling},
         "tie_word_embeddings": llm.tie_embeddings,
         "dtype": dtype,
-        **tokens,
+        "bos_token_id": 1,
+        "eos_token_id": 2,
     }

@@ -122,7 +122,8 @@ def native_config(folder: pathlib.Path) -> dict[str, Any]:
     path = folder / "config.json"
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        return {key: content[key] for key in ("model", "lora", "tokenizer", "made_from")}
+        own = {key: content[key] for key in ("model", "lora", "tokenizer", "made_from")}
+        return own | {"llama": content.get("llama") or {}}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
             f"{path} is not of a native folder ({type(error).__name__}: {error}); make one with "

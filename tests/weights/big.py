@@ -64,7 +64,7 @@ def write(folder):
         save_file(arrays, folder / name, {"format": "pt"})
         index |= dict.fromkeys(arrays, name)
     (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": index}))
-    content = llama_config.dump(made, "bfloat16", {"bos_token_id": 1, "eos_token_id": 2})
+    content = llama_config.dump(made, "bfloat16", {})
     (folder / "config.json").write_text(json.dumps(content))
 
 
