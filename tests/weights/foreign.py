@@ -5,14 +5,17 @@ Names and shapes are spelt out here by hand: nothing is taken from the tables un
 
 import json
 import pathlib
+from collections.abc import Callable
 
 import jax
 import ml_dtypes
 import numpy as np
+import pytest
 from ml_collections import ConfigDict
 from safetensors.numpy import load_file, save_file
 
 from pefomed_jax import config as config_lib
+from pefomed_jax.errors import UserError
 from pefomed_jax.models import mllm
 from pefomed_jax.parallel import mesh as mesh_lib
 from pefomed_jax.parallel import rules
@@ -256,3 +259,12 @@ def tower_files(made: ConfigDict, prefix: str, dtype: str, all_of_it: bool) -> A
     if all_of_it:
         shapes |= norm_shapes(made.model) | connector_shapes(made.model)
     return draw(shapes, dtype, seed=1)
+
+
+def refused(call: Callable[[], object], *said: object) -> None:
+    """The error is one line that says all of it."""
+    with pytest.raises(UserError) as caught:
+        call()
+    text = str(caught.value)
+    assert "\n" not in text
+    assert [part for part in map(str, said) if part not in text] == [], text

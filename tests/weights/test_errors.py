@@ -3,8 +3,6 @@
 import json
 import os
 import pathlib
-import pickle
-import shutil
 import subprocess
 import sys
 
@@ -12,22 +10,12 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from pefomed_jax.errors import UserError
-from pefomed_jax.training import convert
-from pefomed_jax.weights import export, hub, llama_config, parts, trained
+from pefomed_jax.weights import hub, llama_config, parts
 from weights import foreign
+from weights.foreign import refused
 
 ROOT = pathlib.Path(__file__).parents[2]
 KEY = "model.layers.1.mlp.up_proj.weight"
-
-
-def refused(call, *said):
-    """The error is one line that says all of it."""
-    with pytest.raises(UserError) as caught:
-        call()
-    text = str(caught.value)
-    assert "\n" not in text
-    assert [part for part in map(str, said) if part not in text] == [], text
 
 
 @pytest.fixture
@@ -135,168 +123,6 @@ def test_a_damaged_index(sharded, made, text):
     refused(read(sharded, made), index, "is damaged", "copy it again")
 
 
-def trained_tree(made):
-    whole = foreign.abstract(made, adapters=True)
-    layers = {
-        i: {"attn": {f"{k}_proj": lora(layer["attn"][f"{k}_proj"]) for k in "qv"}}
-        for i, layer in whole["llm"]["layers"].items()
-    }
-    return {"llm": {"layers": layers}, "connector": whole["connector"]}
-
-
-def lora(module):
-    return {key: leaf for key, leaf in module.items() if key.startswith("lora_")}
-
-
-def adapter(folder, made):
-    shapes = foreign.lora_shapes(made, "base_model.model.", "")
-    arrays = foreign.draw(shapes | foreign.connector_shapes(made.model))
-    return pathlib.Path(foreign.write_adapter(folder, made, arrays))
-
-
-def test_an_adapter_of_another_rank_or_alpha(tmp_path, made):
-    folder, tree = adapter(tmp_path / "adapter", made), trained_tree(made)
-    trained.read(folder, tree, made.lora)  # is sound
-    file = folder / "adapter_config.json"
-    for key, ours, theirs in (("rank", 5, "3"), ("alpha", 8.0, "6")):
-        other = made.lora.copy_and_resolve_references()
-        other[key] = ours
-        said = f"LoRA {key} is {theirs}, config.lora.{key} is {ours:g}"
-        way_out = f"set --config.lora.{key}={theirs}"
-        refused(lambda lora=other: trained.read(folder, tree, lora), file, said, way_out)
-
-
-def test_an_adapter_whose_file_has_another_rank(tmp_path, made):
-    folder = adapter(tmp_path / "adapter", made)
-    wide = foreign.config(lora__rank=5)
-    path = folder / "adapter_model.safetensors"
-    save_file(foreign.draw(foreign.lora_shapes(wide, "base_model.model.", "")), path)
-    said = "its LoRA rank is 5; set --config.lora.rank=5"
-    refused(lambda: trained.read(folder, trained_tree(made), made.lora), path, said, "lora_A")
-
-
-@pytest.mark.parametrize("option", ["use_rslora", "use_dora", "fan_in_fan_out"])
-def test_an_adapter_that_is_no_plain_lora(tmp_path, made, option):
-    folder = adapter(tmp_path / "adapter", made)
-    file = folder / "adapter_config.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | {option: True}))
-    call = lambda: trained.read(folder, trained_tree(made), made.lora)  # noqa: E731
-    refused(call, file, f"{option}=True is not supported, only plain LoRA")
-
-
-def test_an_adapter_with_half_its_layers_or_other_modules(tmp_path, made):
-    folder, tree = adapter(tmp_path / "adapter", made), trained_tree(made)
-    path = folder / "adapter_model.safetensors"
-    sound = load_file(path)
-    save_file({k: v for k, v in sound.items() if ".layers.1." not in k}, path)
-    missing = "base_model.model.model.layers.1.self_attn.q_proj.lora_A.weight"
-    refused(lambda: trained.read(folder, tree, made.lora), f"no tensor '{missing}'")
-    extra = {k.replace("q_proj", "k_proj"): v for k, v in sound.items() if "q_proj" in k}
-    save_file(sound | extra, path)
-    said = "k_proj.lora_A.weight' and 3 more has no place"
-    refused(lambda: trained.read(folder, tree, made.lora), path, said, "config.lora.targets")
-
-
-def test_a_native_folder_of_another_rank(tmp_path, made, llama):
-    save_file(foreign.tower_files(made, "", "float32", True), tmp_path / "tower.safetensors")
-    folder = adapter(tmp_path / "adapter", made)
-    fields = {"weights__llm": str(llama), "weights__vision": str(tmp_path / "tower.safetensors")}
-    config = foreign.config(**fields, weights__checkpoint=str(folder))
-    convert.convert(config, "native", tmp_path / "native")
-    other = foreign.config(lora__rank=2).lora
-    said = "LoRA rank is 3, config.lora.rank is 2; set --config.lora.rank=3"
-    call = lambda: trained.read(tmp_path / "native", trained_tree(made), other)  # noqa: E731
-    refused(call, tmp_path / "native" / "config.json", said)
-
-
-def official(torch, path, made, **extra):
-    shapes = foreign.lora_shapes(made, foreign.OFFICIAL, ".default")
-    arrays = foreign.draw(shapes | foreign.connector_shapes(made.model))
-    model = {key: torch.from_numpy(array) for key, array in arrays.items()}
-    torch.save({"model": model | extra}, path)
-    return path
-
-
-def test_an_official_checkpoint_of_another_rank(tmp_path, made):
-    torch = pytest.importorskip("torch", reason="official checkpoints are PyTorch's")
-    path = official(torch, tmp_path / "x.pth", foreign.config(lora__rank=4))
-    said = "its LoRA rank is 4; set --config.lora.rank=4"
-    refused(lambda: trained.read(path, trained_tree(made), made.lora), path, "lora_A.default", said)
-
-
-def test_an_official_checkpoint_of_another_decoder(tmp_path, made):
-    torch = pytest.importorskip("torch", reason="official checkpoints are PyTorch's")
-    path = official(torch, tmp_path / "x.pth", foreign.config(model__llm__width=40))
-    said = "q_proj.lora_A.default.weight' is [3, 40], this model has [3, 32]"
-    way_out = "belong to a decoder or a tower of another size"
-    refused(lambda: trained.read(path, trained_tree(made), made.lora), path, said, way_out)
-
-
-def test_an_official_checkpoint_with_a_q_former(tmp_path, made):
-    torch = pytest.importorskip("torch", reason="official checkpoints are PyTorch's")
-    for key in ("Qformer.bert.encoder.layer.0.output.dense.weight", "query_tokens"):
-        path = official(torch, tmp_path / "x.pth", made, **{key: torch.ones(2, 2)})
-        said = f"'{key}' belongs to a Q-Former, this connector is linear"
-        refused(lambda p=path: trained.read(p, trained_tree(made), made.lora), path, said, "give a")
-
-
-def test_a_tower_file_with_a_q_former(tmp_path, made, capsys):
-    """BLIP-2's: its tower and ln_vision serve here, the rest is named."""
-    arrays = foreign.tower_files(made, "visual_encoder.", "float32", False)
-    arrays |= foreign.draw(foreign.norm_shapes(made.model) | {"query_tokens": (1, 4, 8)})
-    save_file(arrays | {"Qformer.x.weight": np.ones(4)}, tmp_path / "blip2.safetensors")
-    tree = parts.tower(tmp_path / "blip2.safetensors", foreign.abstract(made), 2)
-    assert tree.keys() == {"vision", "ln_vision"}
-    np.testing.assert_array_equal(tree["ln_vision"]["scale"], arrays["ln_vision.weight"])
-    assert "'Qformer.x.weight' and 1 more ignored: a Q-Former;" in capsys.readouterr().out
-
-
-class Code:
-    """A pickle of it makes a file when it is loaded."""
-
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return open, (str(self.path), "w")
-
-
-@pytest.mark.parametrize("new", [True, False, None])
-def test_a_pickle_with_code_is_not_run(tmp_path, made, new):
-    torch = pytest.importorskip("torch", reason="PyTorch files need torch")
-    bad, trace = tmp_path / "bad.pth", tmp_path / "trace"
-    content = {"model": {"llama_proj.bias": torch.ones(2)}, "config": Code(trace)}
-    if new is None:  # no file of torch.save
-        bad.write_bytes(pickle.dumps({"model": Code(trace)}))
-    else:
-        torch.save(content, bad, _use_new_zipfile_serialization=new)
-    said = ("never run", "save its tensors alone") if new is not None else ()
-    for call in (
-        lambda: trained.read(bad, trained_tree(made), made.lora),
-        lambda: parts.tower(bad, foreign.abstract(made), 2),
-    ):
-        refused(call, bad, *said)
-    assert not trace.exists()
-    if new is not None:
-        torch.load(bad, weights_only=False)["config"].close()
-        assert trace.exists()  # it would have been made
-
-
-@pytest.mark.parametrize("cut", [0, 10, -100])
-def test_a_torch_file_cut_short(tmp_path, made, cut):
-    torch = pytest.importorskip("torch", reason="PyTorch files need torch")
-    path = official(torch, tmp_path / "x.pth", made)
-    path.write_bytes(path.read_bytes()[:cut])
-    refused(lambda: trained.read(path, trained_tree(made), made.lora), path, "damaged", "copy")
-
-
-def test_a_torch_file_that_holds_no_tensors(tmp_path, made):
-    torch = pytest.importorskip("torch", reason="PyTorch files need torch")
-    torch.save({"epoch": 3}, tmp_path / "x.pth")
-    call = lambda: trained.read(tmp_path / "x.pth", trained_tree(made), made.lora)  # noqa: E731
-    refused(call, tmp_path / "x.pth", "'epoch' is int, not a tensor")
-
-
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
@@ -357,72 +183,6 @@ def test_a_hub_id_without_a_network(tmp_path, setting):
     assert done.stdout.startswith("'nobody/llama' is no folder here and cannot be fetched from the")
     assert done.stdout.count("\n") == 1
     assert done.stdout.rstrip().endswith("or see to network, name and login")
-
-
-def test_out_that_is_there(tmp_path, made):
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "mine.txt").write_text("keep")
-    said = (tmp_path / "out", "is there already", "give another --out, or remove it")
-    absent = foreign.config(weights__llm="no/where", weights__vision="nowhere")
-    refused(lambda: convert.convert(absent, "merged", tmp_path / "out"), *said)  # reads nothing
-    arrays = {"llm": {"norm": {"scale": np.ones(2)}}}
-    refused(lambda: export.native(tmp_path / "out", arrays, made, (), ""), *said)
-    assert [path.name for path in tmp_path.rglob("*")] == ["out", "mine.txt"]
-
-
-def test_a_disk_without_room_is_seen_before(tmp_path, made, monkeypatch):
-    usage = shutil.disk_usage(tmp_path)
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=100))
-    arrays = {"llm": {"norm": {"scale": np.ones(200, np.float32)}}}
-    said = (tmp_path / "out", "takes 0.00 GB, the disk has 0.00 GB left; make room or give another")
-    refused(lambda: export.native(tmp_path / "out", arrays, made, (), ""), *said)
-    assert list(tmp_path.iterdir()) == []
-
-
-FULL = """
-import pathlib, resource, sys
-import numpy as np
-from pefomed_jax import config as config_lib
-from pefomed_jax.weights import export, output
-
-layout, out = sys.argv[1], pathlib.Path(sys.argv[2])
-config = config_lib.make("mrg", "tiny")
-output.SHARD = 150_000
-width = config.model.llm.width
-connector = {"proj": {"kernel": np.ones((512, width), np.float32)}}  # 320 kB
-lora = {"lora_a": np.ones((9, 8), np.float32), "lora_b": np.ones((8, 9), np.float32)}
-small = {"attn": {"q_proj": lora}}
-tree = {"llm": {"layers": {"0": small}}, "connector": connector}
-resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
-try:
-    if layout == "native":
-        export.native(out, tree, config, (), "card")
-    elif layout == "tower":
-        export.tower(out, {"connector": connector}, config)
-    else:
-        getattr(export, layout)(out, tree, config, "card")
-except export.UserError as error:
-    print(error)
-"""
-
-
-@pytest.mark.parametrize("layout", ["native", "adapter", "tower", "pth"])
-def test_a_disk_that_fills_while_writing(tmp_path, layout):
-    if layout == "pth":
-        pytest.importorskip("torch", reason="a .pth needs torch")
-    out = tmp_path / "made" / {"tower": "out.safetensors", "pth": "out.pth"}.get(layout, "out")
-    done = subprocess.run(
-        [sys.executable, "-c", FULL, layout, str(out)],
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.startswith(f"{out} could not be written (")
-    assert done.stdout.endswith("); nothing is left of it\n")
-    assert "too large" in done.stdout
-    assert list((tmp_path / "made").iterdir()) == []
 
 
 @pytest.mark.parametrize("fault", ["cut", "there", "hub"])

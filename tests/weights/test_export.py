@@ -194,3 +194,17 @@ def test_a_merge_adds_lora_in_float32(tmp_path, base):
     half = {key: array.astype(foreign.DTYPES["bfloat16"]) for key, array in want.items()}
     half |= {key: arrays[key] for key in arrays if key.startswith("llama_proj")}  # as it trained
     foreign.assert_same(merged, half)
+
+
+def test_an_adapter_of_zeros_merges_to_the_input(tmp_path, base):
+    """Where nothing is added, not even the sign of a zero changes."""
+    made = foreign.config()
+    arrays = {
+        key: np.zeros_like(array) if "lora_B" in key else array
+        for key, array in trained_arrays(made, "base_model.model.", "").items()
+    }
+    folder = foreign.write_adapter(tmp_path / "in", made, arrays)
+    convert.convert(on_base(base, weights__checkpoint=folder), "merged", tmp_path / "out")
+    want = foreign.read(base / "llama")
+    want |= {key: array for key, array in arrays.items() if key.startswith("llama_proj")}
+    foreign.assert_same(foreign.read(tmp_path / "out"), want)

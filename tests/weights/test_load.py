@@ -4,9 +4,11 @@ import jax
 import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict
+from jax.sharding import NamedSharding, PartitionSpec
 from safetensors.numpy import save_file
 
 from pefomed_jax.errors import UserError
+from pefomed_jax.parallel import mesh as mesh_lib
 from pefomed_jax.parallel import paths
 from pefomed_jax.weights import files, load, names
 from weights import foreign
@@ -63,6 +65,21 @@ def test_leaves_land_in_their_shards(tmp_path, mesh, scan):
     assert 1 in counts  # norms: the same on every device
     assert mesh == (8, 1, 1) or max(counts) > 1
     assert all(len(leaf.sharding.device_set) == 8 for leaf in leaves.values())
+
+
+def test_layers_split_over_devices(tmp_path):
+    """No rule does so today; each device is to get its own layers all the same."""
+    made = foreign.config(model__scan=True)
+    mesh = mesh_lib.make({"data": 2, "fsdp": 2, "tensor": 2})
+
+    def by_layer(path, leaf):
+        split = paths.is_stacked(paths.name(path))
+        spec = PartitionSpec("fsdp", "tensor") if split else PartitionSpec()
+        placed = NamedSharding(mesh, spec)
+        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=placed)
+
+    abstract = jax.tree_util.tree_map_with_path(by_layer, foreign.abstract(made))
+    check(made, abstract, everything(made), tmp_path)
 
 
 @pytest.mark.parametrize("wanted", foreign.DTYPES)
