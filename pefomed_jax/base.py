@@ -129,20 +129,27 @@ def _say_adapter(config: ConfigDict) -> None:
 
 
 def _draw(abstract: Any, seed: int) -> Any:
-    """normal(0.02), scales of 1 and biases of 0; a leaf's values follow from seed and path alone.
+    """normal(0.02), scales of 1 and biases of 0, by seed and canonical path alone.
 
     Drawn on the host and leaf by leaf: a program for it takes longer to compile than to draw, and
     one for all leaves several times their memory.
     """
 
+    def values_of(name: str, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+        if name.endswith(("scale", "bias")):
+            return np.full(shape, name.endswith("scale"), dtype)
+        rng = np.random.default_rng((seed, zlib.crc32(name.encode())))
+        values = rng.standard_normal(shape, np.float32)
+        return np.multiply(values, np.float32(0.02), out=values).astype(dtype)
+
     def one(key_path: tuple[Any, ...], leaf: jax.ShapeDtypeStruct) -> jax.Array:
         name = paths.name(key_path)
-        if name.endswith(("scale", "bias")):
-            values = np.full(leaf.shape, name.endswith("scale"), leaf.dtype)
+        if paths.is_stacked(name):  # layer by layer: the same values in either form
+            values = np.empty(leaf.shape, leaf.dtype)
+            for i, place in enumerate(paths.canonical(name, leaf.shape)):
+                values[i] = values_of(place, leaf.shape[1:], leaf.dtype)
         else:
-            rng = np.random.default_rng((seed, zlib.crc32(name.encode())))
-            values = rng.standard_normal(leaf.shape, np.float32)
-            values = np.multiply(values, np.float32(0.02), out=values).astype(leaf.dtype)
+            values = values_of(name, leaf.shape, leaf.dtype)
         return jax.make_array_from_callback(leaf.shape, leaf.sharding, values.__getitem__)
 
     return jax.tree_util.tree_map_with_path(one, abstract)

@@ -15,7 +15,8 @@ from pefomed_jax.peft import masks
 from pefomed_jax.training import optimizer as optimizer_lib
 from pefomed_jax.training import state as state_lib
 from pefomed_jax.training import step as step_lib
-from pefomed_jax.training.checkpoint import Checkpoints, fingerprint
+from pefomed_jax.training.checkpoint import Checkpoints
+from pefomed_jax.training.fingerprint import fingerprint
 
 EVERY = 100  # steps between a progress line with scores and a checkpoint
 

@@ -7,7 +7,6 @@ one before.
 """
 
 import contextlib
-import hashlib
 import json
 import logging
 import math
@@ -15,63 +14,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import orbax.checkpoint as ocp
 from absl import logging as absl_logging
 from flax.traverse_util import flatten_dict, unflatten_dict
-from jaxtyping import Array, UInt32
 
 from pefomed_jax.errors import UserError
 from pefomed_jax.parallel import paths
+from pefomed_jax.training import forms
 from pefomed_jax.training.state import TrainState
-
-
-def fingerprint(frozen: Any) -> str:
-    """64 hex digits over paths, shapes, dtypes and contents.
-
-    Contents enter through position-weighted sums modulo 2³², computed where the shards are; integer
-    sums do not depend on their order, so every mesh gives the same digits.
-    """
-    leaves = jax.tree_util.tree_leaves_with_path(frozen)
-    sums = jax.device_get([_digest(leaf) for _, leaf in leaves])
-    lines = [
-        f"{paths.name(path)} {leaf.dtype} {tuple(leaf.shape)} {digest[0]} {digest[1]}"
-        for (path, leaf), digest in zip(leaves, sums, strict=True)
-    ]
-    return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()
-
-
-@jax.jit
-def _digest(leaf: Array) -> UInt32[Array, "2"]:
-    bits = _bits(leaf)
-    index = jnp.zeros((), jnp.uint32)
-    for axis in range(bits.ndim):
-        # Built axis by axis: flattening a sharded leaf would gather it.
-        here = jax.lax.broadcasted_iota(jnp.uint32, bits.shape, axis)
-        index = index * jnp.uint32(bits.shape[axis]) + here
-    return jnp.stack(
-        [
-            jnp.sum(bits * (_mix(index * jnp.uint32(2) + jnp.uint32(salt)) | 1), dtype=jnp.uint32)
-            for salt in (0, 1)
-        ]
-    )
-
-
-def _bits(leaf: Array) -> UInt32[Array, "..."]:
-    if not jnp.issubdtype(leaf.dtype, jnp.floating):
-        return leaf.astype(jnp.uint32)
-    if leaf.dtype.itemsize == 8:  # a last axis of two words
-        return jax.lax.bitcast_convert_type(leaf, jnp.uint32)
-    word = {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32}[leaf.dtype.itemsize]
-    return jax.lax.bitcast_convert_type(leaf, word).astype(jnp.uint32)
-
-
-def _mix(x: UInt32[Array, "..."]) -> UInt32[Array, "..."]:
-    """The finaliser of MurmurHash3: neighbouring positions get unrelated weights."""
-    x = (x ^ (x >> 16)) * jnp.uint32(0x85EBCA6B)
-    x = (x ^ (x >> 13)) * jnp.uint32(0xC2B2AE35)
-    return x ^ (x >> 16)
 
 
 class Checkpoints:
@@ -158,15 +108,23 @@ class Checkpoints:
     def fresh(self, step: int) -> list[str]:
         """The trainable paths that a step of another stage has not; they start anew.
 
-        Raises UserError where the step has others, other shapes, or another base; an empty `base`
-        is not compared.
+        Its layers may be stacked where this run's are not, and the other way round. Raises
+        UserError where the step has others, other shapes, a leaf for some layers only, or another
+        base; an empty `base` is not compared.
         """
         where = f"weights.checkpoint: {self.folder / str(step)}"
         meta = self._meta(step)
         if meta is None:
             raise UserError(f"{where}: unreadable; give another run's folder")
-        _check_stage(where, meta, self._want)
-        return sorted(self._want["trainable"].keys() - meta["trainable"].keys())
+        have = _by_layer(meta["trainable"])
+        _check_stage(where, meta["base"], have, self._want)
+        absent = []
+        for path, shape in self._want["trainable"].items():
+            places = [place in have for place in paths.canonical(path, shape)]
+            if any(places) and not all(places):
+                raise UserError(f"{where} has '{path}' for some layers only; set model.scan=False")
+            absent += [path] * (not any(places))
+        return sorted(absent)
 
     def restore_trainable(self, abstract: Any, step: int) -> Any:
         """The leaves of `abstract` (shapes with shardings) that the step has, and only those.
@@ -176,7 +134,8 @@ class Checkpoints:
         absent = self.fresh(step)
         leaves = flatten_dict(abstract, sep="/")
         held = {path: leaf for path, leaf in leaves.items() if path not in absent}
-        item = {"trainable": unflatten_dict(held, sep="/")}
+        saved = self._meta(step)["trainable"]
+        item = {"trainable": unflatten_dict(forms.saved_as(held, saved), sep="/")}
         args = ocp.args.PyTreeRestore(
             item=item,
             restore_args=ocp.checkpoint_utils.construct_restore_args(item),
@@ -186,7 +145,8 @@ class Checkpoints:
             ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader,
             _readable(self.folder / str(step)),
         ):
-            return reader.restore(self.folder / str(step) / "state", args=args)["trainable"]
+            read = reader.restore(self.folder / str(step) / "state", args=args)["trainable"]
+        return unflatten_dict(forms.back(flatten_dict(read, sep="/"), held), sep="/")
 
     def wait(self) -> None:
         """Returns when the save under way is complete; raises what went wrong in it."""
@@ -244,9 +204,18 @@ def _readable(where: Path) -> Iterator[None]:
         ) from error
 
 
-def _check_stage(where: str, meta: dict[str, Any], want: dict[str, Any]) -> None:
+def _by_layer(shapes: dict[str, list[int]]) -> dict[str, list[int]]:
+    """Canonical paths and shapes, whichever form the layers have."""
+    return {
+        place: shape[paths.is_stacked(path) :]
+        for path, shape in shapes.items()
+        for place in paths.canonical(path, shape)
+    }
+
+
+def _check_stage(where: str, base: str, have: dict[str, list[int]], want: dict[str, Any]) -> None:
     """Raises UserError where a checkpoint cannot begin this run's stage."""
-    have, mine = meta["trainable"], want["trainable"]
+    mine = _by_layer(want["trainable"])
     if not have.keys() & mine.keys():
         raise UserError(f"{where} trains nothing that this run trains; see config.trainable")
     for path in sorted(have):
@@ -265,9 +234,9 @@ def _check_stage(where: str, meta: dict[str, Any], want: dict[str, Any]) -> None
                 f"{where} has '{path}' of shape {have[path]}, this run {mine[path]}; set "
                 f"config.model as in that run"
             )
-    if want["base"] and meta["base"] != want["base"]:
+    if want["base"] and base != want["base"]:
         raise UserError(
-            f"{where} was trained on another base ({meta['base'][:12]}, here "
+            f"{where} was trained on another base ({base[:12]}, here "
             f"{want['base'][:12]}); set config.weights and config.seed as in that run"
         )
 

@@ -19,9 +19,10 @@ from pefomed_jax.evaluation import results
 from pefomed_jax.evaluation.predict import place
 from pefomed_jax.training import flops, restore, setup
 from pefomed_jax.training import folder as run_folder
-from pefomed_jax.training.checkpoint import Checkpoints, fingerprint
+from pefomed_jax.training.checkpoint import Checkpoints
 from pefomed_jax.training.compilations import Compilations
 from pefomed_jax.training.evaluate import Evaluator
+from pefomed_jax.training.fingerprint import fingerprint
 from pefomed_jax.training.folder import CHECKPOINTS
 from pefomed_jax.training.logging import Log, Row
 from pefomed_jax.validate import missing, select_by, validate

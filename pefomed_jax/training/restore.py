@@ -11,7 +11,7 @@ from pefomed_jax import base as base_lib
 from pefomed_jax.errors import UserError
 from pefomed_jax.peft import masks
 from pefomed_jax.training import setup, stage
-from pefomed_jax.training.checkpoint import fingerprint
+from pefomed_jax.training.fingerprint import fingerprint
 from pefomed_jax.training.state import TrainState
 from pefomed_jax.validate import missing, validate
 

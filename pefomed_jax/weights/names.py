@@ -146,6 +146,4 @@ def native(abstract: dict[str, Any]) -> list[Entry]:
 
 def canonical(path: str, leaf: Any) -> list[str]:
     """The paths of a leaf's layers; of a leaf that is not stacked, its own."""
-    if not paths.is_stacked(path):
-        return [path]
-    return [paths.at_layer(path, i) for i in range(leaf.shape[0])]
+    return paths.canonical(path, leaf.shape)

@@ -13,8 +13,10 @@ from ml_collections import ConfigDict
 
 from pefomed_jax import config as configs
 from pefomed_jax.errors import UserError
+from pefomed_jax.models import stack
 from pefomed_jax.parallel import mesh, rules
 from pefomed_jax.training import checkpoint, optimizer, state
+from pefomed_jax.training.fingerprint import fingerprint
 
 LABELS = {"connector": {"kernel": "connector"}, "llm": {"lora_a": "lora", "lora_b": "lora"}}
 
@@ -210,17 +212,17 @@ def test_a_save_killed_half_way_leaves_the_older_step(tmp_path):
 def test_fingerprint_depends_on_values_places_and_names_only():
     kernel = jax.random.normal(jax.random.key(0), (16, 16))
     frozen = {"llm": {"head": {"kernel": kernel}, "norm": {"scale": kernel[0] * 2}}}
-    first = checkpoint.fingerprint(frozen)
+    first = fingerprint(frozen)
     assert len(first) == 64
     for sizes in (dict(data=1, fsdp=4, tensor=2), dict(data=1, fsdp=1, tensor=8)):
         placed = jax.device_put(frozen, rules.shardings(frozen, mesh.make(sizes)))
-        assert checkpoint.fingerprint(placed) == first
-    assert checkpoint.fingerprint(jax.tree.map(np.asarray, frozen)) == first
+        assert fingerprint(placed) == first
+    assert fingerprint(jax.tree.map(np.asarray, frozen)) == first
 
     def changed(change) -> str:
         head = frozen["llm"]["head"]
         llm = frozen["llm"] | {"head": {"kernel": change(head["kernel"])}}
-        return checkpoint.fingerprint(frozen | {"llm": llm})
+        return fingerprint(frozen | {"llm": llm})
 
     changes = [
         lambda x: x.at[3, 5].add(1e-6),
@@ -231,4 +233,13 @@ def test_fingerprint_depends_on_values_places_and_names_only():
     ]
     assert len({first, *map(changed, changes)}) == 1 + len(changes)
     renamed = frozen | {"head": frozen["llm"]["head"]}
-    assert checkpoint.fingerprint(renamed) != first
+    assert fingerprint(renamed) != first
+
+
+def test_fingerprint_is_the_same_in_stacked_form():
+    layers = {str(i): {"kernel": jax.random.normal(jax.random.key(i), (8, 4))} for i in range(3)}
+    canonical = {"llm": {"layers": layers, "head": {"kernel": jnp.ones((4, 2))}}}
+    stacked = stack.stack(canonical)
+    assert fingerprint(stacked) == fingerprint(canonical)
+    swapped = canonical | {"llm": {"layers": layers | {"0": layers["1"], "1": layers["0"]}}}
+    assert fingerprint(stack.stack(swapped)) != fingerprint(stacked)
