@@ -32,6 +32,7 @@ from pefomed_jax.training import restore
 from pefomed_jax.weights import bundle
 
 Picture = Image.Image | np.ndarray | str | pathlib.Path
+Pictures = Sequence[Picture] | np.ndarray
 
 
 class Model:
@@ -57,7 +58,7 @@ class Model:
 
     def generate(
         self,
-        images: Sequence[Picture],
+        images: Pictures,
         prompts: Sequence[str] | str = "",
         max_new_tokens: int = 0,
         batch_size: int = 8,
@@ -83,7 +84,7 @@ class Model:
 
     def log_likelihood(
         self,
-        images: Sequence[Picture],
+        images: Pictures,
         prompts: Sequence[str] | str,
         answers: Sequence[str],
         batch_size: int = 8,
@@ -108,7 +109,7 @@ class Model:
         return Encoder(self.tokenizer, n_visual, quirks.double_bos)
 
     def _texts(
-        self, images: Sequence[Picture], prompts: Sequence[str] | str, answers: Sequence[str]
+        self, images: Pictures, prompts: Sequence[str] | str, answers: Sequence[str]
     ) -> list[Text]:
         images = _listed(images)
         asked = [prompts] * len(images) if isinstance(prompts, str) else list(prompts)
@@ -123,7 +124,7 @@ class Model:
         return [self._prompts.ask(case) for case in cases]
 
     def _batches(
-        self, rows: Sequence[Row], images: Sequence[Picture], size: int
+        self, rows: Sequence[Row], images: Pictures, size: int
     ) -> Iterator[tuple[Batch, int]]:
         """(batch, how many of its rows are meant); the last repeats its last row."""
         _at_least("batch_size", size, 1)
@@ -181,7 +182,7 @@ def load(path: str | pathlib.Path | ConfigDict, **fields: Any) -> Model:
     return Model(restore.restore(config))
 
 
-def _listed(images: Sequence[Picture]) -> Sequence[Picture]:
+def _listed(images: Pictures) -> Pictures:
     """The images. Errors: UserError for a single one: a path or an array has a length too."""
     single = isinstance(images, str | pathlib.Path | Image.Image)
     if single or (isinstance(images, np.ndarray) and (images.ndim < 3 or images.shape[2:] == (3,))):
@@ -208,6 +209,8 @@ def _rgb(picture: Picture) -> Image.Image:
 
 def _converted(picture: Image.Image | np.ndarray) -> Image.Image:
     try:
+        if isinstance(picture, np.ndarray) and picture.ndim < 2:
+            raise TypeError  # Pillow makes a row of it
         return images_lib.to_rgb(picture)
     except (TypeError, ValueError, AttributeError):
         said = f"{picture.dtype}{list(picture.shape)}" if isinstance(picture, np.ndarray) else ""

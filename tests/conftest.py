@@ -17,7 +17,10 @@ import pefomed_jax.batch  # noqa: F401
 
 install_import_hook("pefomed_jax", "beartype.beartype")
 
+import runs  # noqa: E402
 import samples  # noqa: E402
+
+from pefomed_jax.training import loop  # noqa: E402
 
 SHARED = pathlib.Path(__file__).parents[1] / ".." / "shared"
 
@@ -28,6 +31,21 @@ def shared() -> pathlib.Path:
     if not SHARED.is_dir():
         pytest.skip("no folder 'shared' beside the checkout")
     return SHARED.resolve()
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory) -> pathlib.Path:
+    """The folder of `runs.write_pictures`; not to be changed."""
+    return runs.write_pictures(tmp_path_factory.mktemp("pictures"))
+
+
+@pytest.fixture(scope="session")
+def trained_run(pictures, tmp_path_factory) -> pathlib.Path:
+    """The folder of a finished run on `pictures` whose answers differ; not to be changed."""
+    folder = tmp_path_factory.mktemp("trained") / "vqa-run"
+    assert loop.run(runs.config(pictures, **runs.LEARNS), folder) == 0
+    assert len({row["prediction"] for row in runs.questions(pictures, folder)}) > 1
+    return folder
 
 
 @pytest.fixture

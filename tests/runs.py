@@ -33,6 +33,21 @@ SETTINGS = {
 }
 
 
+# over SETTINGS: few steps that move the answers, in layers that can be mixed up
+LEARNS = {
+    "model__llm__depth": 2,
+    "model__vision__depth": 2,
+    "model__llm__tie_embeddings": False,
+    "lora__rank": 8,
+    "optimizer__lr": 0.3,
+    "optimizer__clip": 0.0,
+    "optimizer__warmup_steps": 0,
+    "train__steps": 12,
+    "train__eval_every": 12,
+    "train__checkpoint_every": 12,
+}
+
+
 def write_pictures(folder: pathlib.Path) -> pathlib.Path:
     """VQA lists in PeFoMed's layout: 24 training, 8 validation, 8 test questions, two a picture."""
     rng = np.random.default_rng(0)
@@ -73,6 +88,16 @@ def flags(data: pathlib.Path, **settings: object) -> list[str]:
     flat = SETTINGS | {"data.dir": data, "data.cache": data / "cache"} | named
     fields = [f"--config.{key}={value}" for key, value in flat.items()]
     return ["--config=configs/vqa.py:tiny,data=pefomed", *fields]
+
+
+def questions(data: pathlib.Path, folder: pathlib.Path) -> list[dict[str, object]]:
+    """The run's answers to its test cases: image (a path), question, reference, prediction."""
+    asked = {row["qid"]: row["question"] for row in json.loads((data / "test.json").read_text())}
+    lines = (folder / "predictions.jsonl").read_text().splitlines()
+    return [
+        row | {"image": data / row["image"], "question": asked[row["qid"]]}
+        for row in map(json.loads, lines)
+    ]
 
 
 def rows(folder: pathlib.Path) -> list[dict[str, object]]:
