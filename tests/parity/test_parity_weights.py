@@ -1,0 +1,193 @@
+"""The PyTorch peer's files come in, compute the same, train, and go back to PyTorch."""
+
+import functools
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+pytest.importorskip("torch", reason="the comparisons with PyTorch need torch")
+pytest.importorskip("peft", reason="the comparisons with PyTorch need peft")
+
+import peer as peer_lib
+import torch
+from peft import PeftModel
+from safetensors.numpy import load_file, save_file
+from transformers import LlamaForCausalLM
+
+from pefomed_jax.parallel import mesh as mesh_lib
+from pefomed_jax.training import agree, convert, restore
+from pefomed_jax.weights import bundle
+
+ROOT = Path(__file__).parents[2]
+TOLERANCE = 5e-5
+# raised inside peft
+pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
+
+
+@pytest.fixture(scope="module")
+def module(shared):
+    return peer_lib.load(shared)
+
+
+@pytest.fixture(scope="module")
+def made(module, tmp_path_factory):
+    """(folder of files, reference, preset): grouped queries, several shards."""
+    preset, kv_heads, tied = peer_lib.draw(1)
+    folder = tmp_path_factory.mktemp("peer")
+    with pytest.MonkeyPatch.context() as patch:
+        files, reference = peer_lib.write(module, patch, folder, preset, kv_heads, tied, 1)
+    return files, reference, preset
+
+
+def verify(files, reference, *flags):
+    program = [sys.executable, ROOT / "launch" / "verify.py", *flags]
+    arguments = ["--weights", files, "--reference", reference]
+    return subprocess.run([*program, *arguments], capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_files_of_random_sizes_compute_the_same(module, monkeypatch, tmp_path, seed):
+    preset, kv_heads, tied = peer_lib.draw(seed)
+    files, reference = peer_lib.write(module, monkeypatch, tmp_path, preset, kv_heads, tied, seed)
+    assert (files / "llama" / "model.safetensors.index.json").is_file()  # in several shards
+    config = bundle.config(files)
+    found = list(agree.differences(config, agree.read(reference)))
+    assert restore_sizes(config) == (kv_heads, tied)
+    grads = [name for name, *_ in found if name.startswith("grad/")]
+    assert len(grads) == 4 * preset["num_layers"] + 2
+    assert len(found) == 4 + 1 + 1 + 2 * len(grads)
+    assert max(each.value for each in found) < TOLERANCE, found
+
+
+def restore_sizes(config):
+    llm = restore.base_lib.adopt(config).model.llm
+    return llm.kv_heads, llm.tie_embeddings
+
+
+def test_the_command_says_yes_and_no(made, tmp_path):
+    files, reference, _ = made
+    done = verify(files, reference)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "within 5e-05" in done.stdout
+    path = files / "adapter" / "adapter_model.safetensors"
+    whole, arrays = path.read_bytes(), load_file(path)
+    name = next(key for key in arrays if "v_proj.lora_B" in key)
+    arrays[name].flat[0] += 0.02
+    save_file(arrays, path, {"format": "pt"})
+    done = verify(files, reference, "--all")
+    path.write_bytes(whole)
+    assert done.returncode == 1
+    assert "TOO FAR" in done.stdout
+    assert all("TOO FAR" not in line for line in done.stdout.splitlines() if "vit_out" in line)
+
+
+@pytest.mark.parametrize(
+    "name", ["tiny", *(pytest.param(n, marks=pytest.mark.slow) for n in ("small", "medium"))]
+)
+def test_the_presets_of_the_bench(shared, tmp_path, name):
+    for command, out in (("export", "files"), ("reference", "reference.npz")):
+        arguments = ["--preset", name, "--out", tmp_path / out]
+        script = [sys.executable, "-W", "ignore", shared / "bench" / "peer_torch.py", command]
+        subprocess.run([*script, *arguments], check=True, capture_output=True)
+    done = verify(tmp_path / "files", tmp_path / "reference.npz")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def trained(made, tmp_path_factory):
+    """(exports, logits [B, T, V], loss, inputs) after two steps of ours from the peer's files."""
+    files, reference, _ = made
+    arrays = agree.read(reference)
+    config = agree.prepare(bundle.config(files), arrays)
+    whole = restore.restore(config, mesh_lib.make(config.mesh, jax.devices()[:1]))
+    batch, step, state = agree.make_batch(arrays), whole.pieces.jit_step(), whole.state
+    with jax.set_mesh(whole.pieces.mesh):
+        for _ in range(2):
+            state, _ = step(state, whole.frozen, batch)
+        moved = restore.Restored(whole.pieces, state, whole.frozen)
+        loss = jax.jit(agree.make_loss_and_grad(whole.pieces.model, 1))(
+            state.trainable, whole.frozen, batch, jax.random.key(0)
+        )[0]
+        logits = forward(moved, batch)
+    out = tmp_path_factory.mktemp("ours")
+    patch = pytest.MonkeyPatch()
+    patch.setattr(restore, "restore", lambda *_, **__: moved)
+    paths = {}
+    for to in ("adapter", "pth", "merged"):
+        paths[to] = out / ("ours.pth" if to == "pth" else to)
+        convert.convert(bundle.config(files), to, paths[to])
+    patch.undo()
+    return paths, logits, float(loss), arrays
+
+
+def forward(whole, batch):
+    def run(model, data):
+        visual = model.connect(model.encode(data.images))
+        x = model.embed(data.tokens, data.image_slot, visual)
+        return model.logits(model.hidden(x, data.positions, data.branch)[0])
+
+    apply = functools.partial(whole.pieces.model.apply, method=run)
+    return np.asarray(jax.jit(lambda p, b: apply({"params": p}, b))(whole.params, batch))
+
+
+@pytest.fixture
+def shell(module, made):
+    """The peer around a decoder: tower and connector of its own export."""
+    files, _, preset = made
+
+    def build(llama, connector=None):
+        model = module.Peer(preset, llama).eval()
+        state = load_file(files / "vision_proj.safetensors")
+        state |= load_file(connector) if connector else {}
+        rest = model.load_state_dict({k: torch.from_numpy(v) for k, v in state.items()}, False)
+        assert not rest.unexpected_keys
+        assert all(key.startswith("llama_model.") for key in rest.missing_keys)
+        return model
+
+    return build
+
+
+def near(mine, theirs, arrays):
+    valid = arrays["attention_mask"] == 1
+    mine, theirs = mine[valid], theirs[valid]
+    return np.abs(mine - theirs).max() < TOLERANCE * np.abs(theirs).max()
+
+
+def test_our_adapter_in_peft(made, trained, shell):
+    files, paths = made[0], trained[0]
+    llama = LlamaForCausalLM.from_pretrained(files / "llama")
+    llama = PeftModel.from_pretrained(llama, paths["adapter"])
+    model = shell(llama, paths["adapter"] / "connector.safetensors")
+    theirs = peer_lib.logits(model, trained[3])
+    assert near(trained[1], theirs, trained[3])
+    without = shell(llama.unload(), paths["adapter"] / "connector.safetensors")
+    assert not near(trained[1], peer_lib.logits(without, trained[3]), trained[3])
+
+
+def test_our_merged_folder_without_peft(trained, shell):
+    folder = trained[0]["merged"]
+    llama, said = LlamaForCausalLM.from_pretrained(folder, output_loading_info=True)
+    assert not said["missing_keys"]
+    assert not said["unexpected_keys"]
+    model = shell(llama, folder / "connector.safetensors")
+    assert near(trained[1], peer_lib.logits(model, trained[3]), trained[3])
+
+
+def test_our_official_file_in_the_peer(made, module, trained):
+    """All that the peer trains is in the file, and nothing else is."""
+    preset = made[2]
+    with pytest.MonkeyPatch.context() as patch:
+        options = peer_lib.draw(1)[1:]
+        peer_lib.patch_llama(patch, *options)
+        model = module.build(preset, 1).eval()
+    content = torch.load(trained[0]["pth"], weights_only=True)
+    rest = model.load_state_dict(content["model"], strict=False)
+    assert not rest.unexpected_keys
+    assert not set(rest.missing_keys) & module.trainable(model).keys()
+    assert set(content["model"]) == module.trainable(model).keys()
+    loss = peer_lib.loss(model, trained[3])
+    assert abs(loss - trained[2]) < TOLERANCE * loss
