@@ -6,6 +6,7 @@ import pathlib
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict
 
@@ -96,7 +97,7 @@ def _regrid(tensors: Tensors, name: str, wanted: int) -> Tensors:
     def read() -> np.ndarray:
         values = table.read()[0].astype(np.float32)
         with jax.default_device(jax.local_devices(backend="cpu")[0]):
-            return np.asarray(interpolate_positions(values, grid, new))[None]
+            return np.asarray(interpolate_positions(jnp.asarray(values), grid, new))[None]
 
     shape = (1, wanted, table.shape[2])
     return tensors | {name: Tensor(table.file, shape, np.dtype(np.float32), read)}
