@@ -38,9 +38,8 @@ def adopt(config: ConfigDict) -> ConfigDict:
             for part in ("vision", "llm"):
                 out.model[part] = ConfigDict(_tuples(own["model"][part]))
             out.model.concat = own["model"]["concat"]
-            if out.tokenizer in ("", "tiny") and own["tokenizer"]:
-                found = own["tokenizer"]
-                out.tokenizer = found if found == "tiny" else str(folder)
+            if out.tokenizer in ("", "tiny"):
+                out.tokenizer = {"tiny": "tiny", "": ""}.get(own["tokenizer"], str(folder))
         if name := out.weights.llm:
             if not (_is_folder(name) or hub.is_id(name)):
                 return out.lock()

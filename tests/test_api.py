@@ -19,6 +19,9 @@ from pefomed_jax.peft import lora
 from pefomed_jax.training import restore
 from pefomed_jax.weights import bundle
 
+pytestmark = pytest.mark.usefixtures("compiled_once")
+
+REPORT = ("mrg", "", "[report] Write the radiology report of this image.")
 VQA = "Based on the image, respond to this question with a short answer: "
 
 
@@ -120,8 +123,8 @@ def plain_log_likelihood(model, image, after, answer):
 
 
 def test_log_likelihood_is_the_sum_over_the_answer_and_its_end(single, cases):
-    some = [cases[i] for i in (0, 1, 5)]
-    answers = ["right", "yes or no", ""]
+    some = [cases[i] for i in (0, 5)]
+    answers = ["right", "yes or no"]
     got = single.log_likelihood(column(some, "image"), column(some, "question"), answers)
     want = [
         plain_log_likelihood(single, case["image"], f"[vqa] {VQA}{case['question']}", answer)
@@ -129,7 +132,7 @@ def test_log_likelihood_is_the_sum_over_the_answer_and_its_end(single, cases):
     ]
     assert got.dtype == np.float32
     np.testing.assert_allclose(got, want, rtol=2e-5)
-    assert len(set(got.round(3))) == 3
+    assert len(set(got.round(3))) == 2
 
 
 def test_log_likelihood_depends_neither_on_batches_nor_on_devices(model, single, cases):
@@ -145,7 +148,7 @@ def test_log_likelihood_depends_neither_on_batches_nor_on_devices(model, single,
 @pytest.mark.parametrize(
     ("task", "prompt", "after"),
     [
-        ("mrg", "", "[report] Write the radiology report of this image."),
+        pytest.param(*REPORT, marks=pytest.mark.slow),
         ("caption", " Name the organ. ", "[caption] Name the organ."),
     ],
 )
@@ -161,6 +164,7 @@ def test_a_report_needs_no_prompt(trained_run, cases, task, prompt, after):
     assert model.tokenizer.decode(ids, skip_special_tokens=True).strip() == said
 
 
+@pytest.mark.slow
 def test_instructions_of_the_users_are_what_is_asked(trained_run, cases, tmp_path):
     (tmp_path / "own.txt").write_text("Say what you see.\nAnother.\n")
     fields = {"task": "mrg", "data__branches": 1, "data__instructions": str(tmp_path / "own.txt")}
@@ -213,6 +217,7 @@ def test_a_config_says_where_all_comes_from(trained_run, single, cases):
     jax.tree.map(np.testing.assert_array_equal, model.params, single.params)
 
 
+@pytest.mark.slow
 def test_the_embedded_base():
     model = pefomed_jax.load("tiny")
     assert model.config.task == "mrg"

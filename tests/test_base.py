@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict
 
-from pefomed_jax import base
+from pefomed_jax import base, validate
 from pefomed_jax import config as config_lib
 from pefomed_jax.data import prompts
 from pefomed_jax.data.sources.phantom import questions, scene, text
@@ -187,3 +187,105 @@ def test_a_missing_tokenizer_is_one_line(config, tmp_path):
         with pytest.raises(UserError, match=words) as error:
             base.tokenizer(config)
         assert "\n" not in str(error.value)
+
+
+LLAMA = {"model_type": "llama", "vocab_size": 96, "hidden_size": 48, "num_hidden_layers": 3}
+LLAMA |= {"num_attention_heads": 6, "num_key_value_heads": 2, "intermediate_size": 80}
+LLAMA |= {"rms_norm_eps": 1e-6, "rope_theta": 5e5, "tie_word_embeddings": False}
+
+
+def write_llama(folder, tokenizer=True):
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(LLAMA))
+    if tokenizer:
+        (folder / "tokenizer.json").write_text("{}")
+    return str(folder)
+
+
+def test_a_llama_folder_gives_sizes_and_tokenizer(config, tmp_path):
+    config = config.copy_and_resolve_references()
+    config.weights.llm = write_llama(tmp_path / "llama")
+    adopted = base.adopt(config)
+    assert adopted.model.llm.to_dict() == {
+        "vocab_size": 96,
+        "width": 48,
+        "depth": 3,
+        "heads": 6,
+        "kv_heads": 2,
+        "mlp_dim": 80,
+        "norm_eps": 1e-6,
+        "rope_theta": 5e5,
+        "rope_scaling": (),
+        "tie_embeddings": False,
+    }
+    assert adopted.tokenizer == config.weights.llm
+    assert adopted.model.vision == config.model.vision
+    assert adopted.is_locked
+    assert config.model.llm.width == 160  # what was given stays as it is
+    assert base.adopt(adopted).to_dict() == adopted.to_dict()
+    config.tokenizer = "/of/my/own"
+    assert base.adopt(config).tokenizer == "/of/my/own"
+
+
+def test_a_llama_folder_without_a_tokenizer_asks_for_one(config, tmp_path):
+    config = config.copy_and_resolve_references()
+    config.weights.llm = write_llama(tmp_path / "llama", tokenizer=False)
+    adopted = base.adopt(config)
+    assert adopted.tokenizer == ""
+    assert any("--config.tokenizer=PATH" in line for line in validate.missing(adopted))
+
+
+def write_native(folder, tokenizer):
+    folder.mkdir()
+    model = config_lib.make("mrg", "small").model.to_dict()
+    model["llm"] |= {"rope_scaling": ["linear", 2.0], "depth": 3}
+    model["concat"] = 16
+    own = {"model": model, "lora": None, "tokenizer": tokenizer, "made_from": {}}
+    (folder / "config.json").write_text(json.dumps(own))
+    return str(folder)
+
+
+@pytest.mark.parametrize("tokenizer", ["tiny", ".", ""])
+def test_a_native_folder_gives_all_sizes(config, tmp_path, tokenizer):
+    config = config.copy_and_resolve_references()
+    config.weights.base = write_native(tmp_path / "native", tokenizer)
+    adopted = base.adopt(config)
+    assert adopted.model.llm.rope_scaling == ("linear", 2.0)
+    assert (adopted.model.llm.depth, adopted.model.llm.width) == (3, 512)
+    assert (adopted.model.concat, adopted.model.vision.width) == (16, 384)
+    assert adopted.model.remat == config.model.remat
+    own = {"tiny": "tiny", ".": config.weights.base, "": ""}
+    assert adopted.tokenizer == own[tokenizer]
+    config.weights.llm = write_llama(tmp_path / "llama")  # the decoder of its own wins
+    assert base.adopt(config).model.llm.width == 48
+    assert base.adopt(config).model.vision.width == 384
+
+
+def test_what_is_not_there_is_left_to_missing(config, tmp_path):
+    config = config.copy_and_resolve_references()
+    config.weights.llm = str(tmp_path / "gone")
+    adopted = base.adopt(config)
+    assert adopted.model.to_dict() == config.model.to_dict()
+    assert validate.missing(adopted) == [
+        f"decoder weights: '{tmp_path / 'gone'}' does not exist; correct --config.weights.llm"
+    ]
+    config.weights.update(llm="", base=str(tmp_path / "gone"))
+    with pytest.raises(UserError, match=r"weights\.base='.*gone' is not one of .*, nor a folder"):
+        validate.validate(base.adopt(config))
+
+
+def test_a_folder_of_another_kind_as_base_is_one_line(config, tmp_path):
+    config = config.copy_and_resolve_references()
+    config.weights.base = write_llama(tmp_path / "llama")
+    with pytest.raises(UserError, match=r"config\.json is not of a native folder") as error:
+        base.adopt(config)
+    assert "\n" not in str(error.value)
+
+
+def test_random_weights_are_the_same_in_either_form(config, model_config):
+    config = config.copy_and_resolve_references()
+    config.weights.base = "random"
+    plain = base.load(config, mllm.build(model_config))
+    model_config.scan = True
+    stacked = base.load(config, mllm.build(model_config))
+    jax.tree.map(np.testing.assert_array_equal, stack.unstack(stacked), plain)

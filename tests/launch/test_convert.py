@@ -17,6 +17,8 @@ import pefomed_jax
 from pefomed_jax.training import convert, loop, plan, restore, setup
 from pefomed_jax.weights import bundle
 
+pytestmark = pytest.mark.usefixtures("compiled_once")
+
 ROOT = pathlib.Path(__file__).parents[2]
 
 
@@ -132,6 +134,7 @@ def merged_config(pictures, folder):
     return runs.config(pictures, **fields, weights__llm=str(folder))
 
 
+@pytest.mark.slow
 def test_a_plan_shows_the_sizes_of_the_folder(pictures, exports, capsys):
     config = merged_config(pictures, exports / "merged")
     config.model.llm.update(width=8, vocab_size=5, mlp_dim=2)
