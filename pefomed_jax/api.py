@@ -28,6 +28,7 @@ from pefomed_jax.decoding.text import to_text
 from pefomed_jax.errors import UserError, nearest
 from pefomed_jax.evaluation.predict import place
 from pefomed_jax.models import mllm
+from pefomed_jax.parallel import mesh as mesh_lib
 from pefomed_jax.training import restore
 from pefomed_jax.weights import bundle
 
@@ -164,22 +165,34 @@ def load(path: str | pathlib.Path | ConfigDict, **fields: Any) -> Model:
     """A model from a run's folder (its best checkpoint), a folder of launch/convert.py, or 'tiny'.
 
     Or from a config, whose `weights` say where all comes from. `fields` are set over the config,
-    dots as double underscores: load(path, model__dtype="bfloat16", mesh__fsdp=4). Errors: UserError
-    for what is not there or does not fit.
+    dots as double underscores: load(path, model__dtype="bfloat16", mesh__fsdp=4). A run's mesh that
+    does not fit the devices here becomes fsdp over all of them. Errors: UserError for what is not
+    there or does not fit.
     """
     config = path if isinstance(path, ConfigDict) else bundle.config(path)
     config = config.copy_and_resolve_references()
     known = config_lib.fields(config)
     for name, value in fields.items():
-        path = name.replace("__", ".")
-        if path not in known:
-            raise UserError(f"the config has no field '{path}'{nearest(path, known)}")
+        field = name.replace("__", ".")
+        if field not in known:
+            raise UserError(f"the config has no field '{field}'{nearest(field, known)}")
         try:
-            config.update_from_flattened_dict({path: value})
+            config.update_from_flattened_dict({field: value})
         except TypeError:
-            kind = type(known[path]).__name__
-            raise UserError(f"{path}={value!r} is no {kind}, as the field is") from None
+            kind = type(known[field]).__name__
+            raise UserError(f"{field}={value!r} is no {kind}, as the field is") from None
+    if not isinstance(path, ConfigDict) and not any(name.startswith("mesh__") for name in fields):
+        _fit_mesh(config)
     return Model(restore.restore(config))
+
+
+def _fit_mesh(config: ConfigDict) -> None:
+    """The mesh of a run of other devices becomes one of all that are here, split for storage."""
+    try:
+        mesh_lib.make(config.mesh)
+    except UserError:
+        print(f"the run's mesh {dict(config.mesh)} does not fit here: fsdp over all devices")
+        config.mesh.update(data=1, fsdp=-1, tensor=1)
 
 
 def _listed(images: Pictures) -> Pictures:

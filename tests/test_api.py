@@ -1,6 +1,8 @@
 """A model for notebooks: the run's answers, plain likelihoods, one-line errors."""
 
 import functools
+import json
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -209,6 +211,18 @@ def test_batch_sizes_of_the_training_do_not_matter(trained_run):
     """A run of one row a step, opened where there are eight devices."""
     model = pefomed_jax.load(trained_run, train__batch_size=1, eval__batch_size=3)
     assert model.mesh.shape["data"] == 8
+
+
+def test_a_run_of_other_devices_opens_here(trained_run, single, tmp_path, capsys):
+    """Trained on three devices, opened where there are eight."""
+    folder = shutil.copytree(trained_run, tmp_path / "run")
+    content = json.loads((folder / "config.json").read_text())
+    content["mesh"] = {"data": 1, "fsdp": 3, "tensor": 1}
+    (folder / "config.json").write_text(json.dumps(content))
+    model = pefomed_jax.load(folder)
+    assert dict(model.mesh.shape) == {"data": 1, "fsdp": 8, "tensor": 1}
+    assert "does not fit here" in capsys.readouterr().out
+    jax.tree.map(np.testing.assert_array_equal, model.params, single.params)
 
 
 def test_a_config_says_where_all_comes_from(trained_run, single, cases):
