@@ -30,7 +30,9 @@ from ml_collections import ConfigDict
 
 from pefomed_jax import config as config_lib
 from pefomed_jax.batch import Batch
-from pefomed_jax.decoding import greedy
+from pefomed_jax.decoding import merge
+from pefomed_jax.decoding.generate import make_generate
+from pefomed_jax.decoding.options import Options
 from pefomed_jax.evaluation.predict import place
 from pefomed_jax.models import mllm
 from pefomed_jax.parallel import paths
@@ -186,11 +188,11 @@ class Generate:
         self.batch = place(fixed_batch(config, args, 1), pieces.mesh)
         weights = random_weights(pieces.params, args.seed)
         dtype = pieces.model.compute.dtype
-        self.params = greedy.prepare(weights, config.lora.alpha, dtype)
+        self.params = merge.prepare(weights, config.lora.alpha, dtype)
         self.model, self.new = pieces.model, args.new
         self.tokens = args.batch * args.new
         self.rows, self.implementation = args.batch, pieces.model.compute.implementation
-        self.generate = greedy.make_generate(self.model, self.new, -1)
+        self.generate = make_generate(self.model, Options(self.new))
 
     def __call__(self) -> int:
         tokens, _ = self.generate(self.params, self.batch)
@@ -198,7 +200,7 @@ class Generate:
 
     def figures(self, seconds: float) -> dict[str, Any]:
         """The time up to the first token, and new tokens a second after it."""
-        first = greedy.make_generate(self.model, 1, -1)
+        first = make_generate(self.model, Options(1))
         times = [timed(lambda: first(self.params, self.batch)[0].item(0))[1] for _ in range(4)]
         prefill = statistics.median(times[1:])
         rest = max(seconds - prefill, 0.0)

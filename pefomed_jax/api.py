@@ -23,7 +23,9 @@ from pefomed_jax.data import prompts as prompts_lib
 from pefomed_jax.data.pipeline import row_length
 from pefomed_jax.data.prompts import Text
 from pefomed_jax.data.tokens import Encoder, Row, collate
-from pefomed_jax.decoding import greedy
+from pefomed_jax.decoding import merge
+from pefomed_jax.decoding.generate import Generate, make_generate
+from pefomed_jax.decoding.options import Options
 from pefomed_jax.decoding.text import to_text
 from pefomed_jax.errors import UserError, nearest
 from pefomed_jax.evaluation.predict import place
@@ -47,7 +49,7 @@ class Model:
         self._prompts = prompts_lib.make(self.config)
         self._tokenizer: Any = None
         self._prepared: tuple[Any, Any] | None = None  # what it was made of, and for decoding
-        self._programs: dict[int, greedy.Generate] = {}
+        self._programs: dict[int, Generate] = {}
         self._score = jax.jit(self._log_likelihood)
 
     @property
@@ -78,7 +80,7 @@ class Model:
         answers: list[str] = []
         with jax.set_mesh(self.mesh):
             for batch, count in self._batches(rows, images, batch_size):
-                tokens, lengths = self._program(limit)(self._decoding_params(), batch)
+                tokens, lengths, _ = self._program(limit)(self._decoding_params(), batch)
                 pairs = zip(np.asarray(tokens), np.asarray(lengths), strict=True)
                 answers += [to_text(self.tokenizer, t[:n]) for t, n in list(pairs)[:count]]
         return answers
@@ -143,16 +145,16 @@ class Model:
             batch = collate([rows[i] for i in filled], length, longest, pixels, pad)
             yield place(batch, self.mesh), len(mine)
 
-    def _program(self, limit: int) -> greedy.Generate:
+    def _program(self, limit: int) -> Generate:
         if limit not in self._programs:
             eos = int(self.tokenizer.eos_token_id)
-            self._programs[limit] = greedy.make_generate(self._model, limit, eos)
+            self._programs[limit] = make_generate(self._model, Options(limit, (eos,)))
         return self._programs[limit]
 
     def _decoding_params(self) -> Any:
         if self._prepared is None or self._prepared[0] is not self.params:
             alpha, dtype = self.config.lora.alpha, self._model.compute.dtype
-            self._prepared = self.params, greedy.prepare(self.params, alpha, dtype)
+            self._prepared = self.params, merge.prepare(self.params, alpha, dtype)
         return self._prepared[1]
 
     def _log_likelihood(self, params: Any, batch: Batch) -> jax.Array:

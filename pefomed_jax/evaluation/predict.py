@@ -9,7 +9,7 @@ from jax.sharding import Mesh
 
 from pefomed_jax.batch import Batch, Case
 from pefomed_jax.data.prompts import Prompts
-from pefomed_jax.decoding.greedy import Generate
+from pefomed_jax.decoding.generate import Generate
 from pefomed_jax.decoding.text import to_text
 from pefomed_jax.parallel import rules
 
@@ -35,7 +35,7 @@ def predict(
     """
     rows: list[dict[str, Any]] = []
     for batch, cases in batches:
-        tokens, lengths = _own_rows(generate(params, place(batch, mesh)), len(batch.tokens))
+        tokens, lengths = _own_rows(generate(params, place(batch, mesh))[:2], len(batch.tokens))
         for case, answer, length in zip(cases, tokens, lengths, strict=False):
             row = to_row(case, prompts, to_text(tokenizer, answer[:length]))
             rows.append(row | ({"cut": True} if length == len(answer) else {}))

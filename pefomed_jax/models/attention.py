@@ -100,31 +100,56 @@ def attend(
 
 def attend_cached(
     q: Float[Array, "B T N H"],
-    segments: Sequence[tuple[Float[Array, "B K _ H"], Float[Array, "B K H _"]]],
-    places: Sequence[tuple[Int[Array, "B _"], Int[Array, "B _"]]],
+    segments: Sequence[tuple[Float[Array, "_ K _ H"], Float[Array, "_ K H _"]]],
+    places: Sequence[tuple[Int[Array, "_ _"], Int[Array, "_ _"]]],
     q_positions: Int[Array, "B T"],
     q_branch: Int[Array, "B T"],
 ) -> Float[Array, "B T N H"]:
     """`attend` over the segments of a cache, which are not joined: that would copy them.
 
-    `places` are the positions and branches of their slots. For decoding; nothing differentiates it.
+    `places` are the positions and branches of their slots. A segment has B rows, or B·T: then each
+    query sees a row of its own. For decoding; nothing differentiates it.
     """
     b, t, n, h = q.shape
     dtype = wide(q.dtype)
     q = (q * h**-0.5).reshape(b, t, segments[0][0].shape[1], -1, h)
-    scores = []
-    for (k, _), (positions, branch) in zip(segments, places, strict=True):
-        mask = visible(q_positions, positions, q_branch, branch)[:, None, None]
-        score = jnp.einsum("btkgh,bksh->bkgts", q, k.astype(q.dtype), preferred_element_type=dtype)
-        scores.append(jnp.where(mask, score, jnp.finfo(dtype).min))
+
+    def score(k: Array, positions: Array, branch: Array) -> Array:
+        rows = len(k)
+        asked = q.reshape(rows, -1, *q.shape[2:])
+        at, of = (x.reshape(rows, -1) for x in (q_positions, q_branch))
+        mask = visible(at, positions, of, branch)[:, None, None]
+        s = jnp.einsum("btkgh,bksh->bkgts", asked, k.astype(q.dtype), preferred_element_type=dtype)
+        return jnp.where(mask, s, jnp.finfo(dtype).min)
+
+    scores = [_joined(score(k, *place), b) for (k, _), place in zip(segments, places, strict=True)]
     edges = np.cumsum([k.shape[2] for k, _ in segments])[:-1]
     weights = jax.nn.softmax(jnp.concatenate(scores, axis=-1), axis=-1).astype(q.dtype)
     parts = zip(jnp.split(weights, edges, axis=-1), segments, strict=True)
     out = sum(
-        jnp.einsum("bkgts,bkhs->btkgh", w, v.astype(q.dtype), preferred_element_type=dtype)
+        jnp.einsum(
+            "bkgts,bkhs->btkgh", _apart(w, len(v)), v.astype(q.dtype), preferred_element_type=dtype
+        ).reshape(q.shape)
         for w, (_, v) in parts
     )
     return out.astype(q.dtype).reshape(b, t, n, h)
+
+
+def _joined(scores: Float[Array, "rows K G A S"], b: int) -> Float[Array, "B K G T S"]:
+    """Scores of rows with one query each as those of B rows with T queries."""
+    if len(scores) == b:
+        return scores
+    return jnp.moveaxis(
+        scores[:, :, :, 0].reshape(b, -1, *scores.shape[1:3], scores.shape[4]), 1, 3
+    )
+
+
+def _apart(weights: Float[Array, "B K G T S"], rows: int) -> Float[Array, "rows K G A S"]:
+    """The other way round."""
+    if len(weights) == rows:
+        return weights
+    parts = jnp.moveaxis(weights, 3, 1)
+    return parts.reshape(rows, *parts.shape[2:4], 1, parts.shape[4])
 
 
 def attend_all(

@@ -1,7 +1,8 @@
 """The key/value cache of the decoder: written at one slot number for all rows of a batch.
 
 What is complete (a prompt) can become the `past` of a new, small cache: it is then read only, and
-a loop that writes token by token never copies it.
+a loop that writes token by token never copies it. The new one may have more rows: one for each of
+the T lanes (questions, beams) that continue a row of the past; they write one token a step.
 Letters: L layers, B rows, T new tokens, S slots, K key/value heads, H head size.
 """
 
@@ -72,9 +73,10 @@ class Cache:
 
     def place(self, positions: Int[Array, "B T"], branch: Int[Array, "B T"]) -> "Cache":
         """Notes where the next T tokens stand; their keys follow from the layers."""
+        rows = len(self.positions)
         return self.replace(
-            positions=_write(self.positions, positions, self.index, 1),
-            branch=_write(self.branch, branch, self.index, 1),
+            positions=_write(self.positions, positions.reshape(rows, -1), self.index, 1),
+            branch=_write(self.branch, branch.reshape(rows, -1), self.index, 1),
         )
 
     def advance(self, layers: Any, count: int) -> "Cache":
@@ -82,15 +84,27 @@ class Cache:
         k, v = zip(*layers, strict=True) if isinstance(self.k, tuple) else layers
         return self.replace(k=k, v=v, index=self.index + count)
 
+    def reorder(self, rows: Int[Array, " R"]) -> "Cache":
+        """Row i becomes what row rows[i] was; what came before stays."""
+        axis = 0 if isinstance(self.k, tuple) else 1
+        take = lambda x: jnp.take(x, rows, axis=axis)  # noqa: E731
+        return self.replace(
+            k=jax.tree.map(take, self.k),
+            v=jax.tree.map(take, self.v),
+            positions=self.positions[rows],
+            branch=self.branch[rows],
+        )
 
-Segment = tuple[Float[Array, "B K S H"], Float[Array, "B K H S"]]
+
+Segment = tuple[Float[Array, "rows K S H"], Float[Array, "rows K H S"]]
 
 
 def write(
     segment: Segment, k: Float[Array, "B T K H"], v: Float[Array, "B T K H"], index: Int[Array, ""]
 ) -> Segment:
-    """One layer's (k, v) with T new tokens from slot `index` on."""
+    """One layer's (k, v) with T new tokens from slot `index` on; or one in each of B·T rows."""
     keys, values = segment
+    k, v = (x.reshape(len(keys), -1, *x.shape[2:]) for x in (k, v))
     return (
         _write(keys, k.transpose(0, 2, 1, 3), index, 2),
         _write(values, v.transpose(0, 2, 3, 1), index, 3),

@@ -233,7 +233,7 @@ class Llama(nn.Module):
         state = None if cache is None else cache.layers
         x, state = apply_layers(layer, self.layers, x, state, self.compute.remat)
         if cache is not None:
-            cache = cache.advance(state, positions.shape[1])
+            cache = cache.advance(state, positions.size // len(cache.positions))
         return self.norm(pick(x, select) if stacked else x), cache
 
     def logits(

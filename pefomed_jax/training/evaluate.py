@@ -13,7 +13,9 @@ from pefomed_jax.batch import Batch, Case
 from pefomed_jax.data import pipeline
 from pefomed_jax.data.prepare import Splits
 from pefomed_jax.data.sources import Source
-from pefomed_jax.decoding import greedy
+from pefomed_jax.decoding import merge
+from pefomed_jax.decoding.generate import make_generate
+from pefomed_jax.decoding.options import Options
 from pefomed_jax.errors import UserError, nearest
 from pefomed_jax.evaluation import results
 from pefomed_jax.evaluation.predict import place, predict
@@ -54,9 +56,8 @@ class Evaluator:
         self._length = pipeline.row_length(
             encoding.prompt_rows([*self.val, *self.test, *self.train])
         )
-        self._generate = greedy.make_generate(
-            pieces.model, self.config.eval.max_new_tokens, int(tokenizer.eos_token_id)
-        )
+        options = Options(self.config.eval.max_new_tokens, (int(tokenizer.eos_token_id),))
+        self._generate = make_generate(pieces.model, options)
         self._dtype = pieces.model.compute.dtype
         self._nll = jax.jit(functools.partial(_nll, pieces.model))
 
@@ -93,7 +94,7 @@ class Evaluator:
         """One row per case with its greedy answer, in order."""
         with self._compilations.watch(("merge",)):
             params = masks.merge(state.trainable, frozen)
-            params = greedy.prepare(params, self.config.lora.alpha, self._dtype)
+            params = merge.prepare(params, self.config.lora.alpha, self._dtype)
         batches = pipeline.eval_batches(
             self._source,
             cases,

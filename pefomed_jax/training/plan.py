@@ -15,7 +15,9 @@ from ml_collections import ConfigDict
 from pefomed_jax import base as base_lib
 from pefomed_jax.batch import Batch
 from pefomed_jax.data import pipeline, prepare, sources
-from pefomed_jax.decoding import greedy
+from pefomed_jax.decoding import merge
+from pefomed_jax.decoding.generate import make_generate
+from pefomed_jax.decoding.options import Options
 from pefomed_jax.errors import UserError
 from pefomed_jax.models import mllm
 from pefomed_jax.parallel import mesh as mesh_lib
@@ -138,17 +140,17 @@ def evaluation_memory(pieces: setup.Setup, length: int) -> Memory:
     )
     params, copy = masks.merge(state.trainable, frozen), 0
     with jax.set_mesh(pieces.mesh):
-        if greedy.merges(params, pieces.model.compute.dtype):
-            arguments = params, config.lora.alpha, greedy.fuses()
-            made = _compile(pieces, greedy.merged.lower(*arguments))
+        if merge.merges(params, pieces.model.compute.dtype):
+            arguments = params, config.lora.alpha, merge.fuses()
+            made = _compile(pieces, merge.merged.lower(*arguments))
             params = jax.tree.map(
                 lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
-                jax.eval_shape(lambda p: greedy.merged(p, *arguments[1:]), params),
+                jax.eval_shape(lambda p: merge.merged(p, *arguments[1:]), params),
                 made.output_shardings,
             )
             copy = _bytes_a_device(params)
-        # no token id is below 0: the longest answer to every prompt
-        generate = greedy.make_generate(pieces.model, config.eval.max_new_tokens, -1)
+        # no end symbol: the longest answer to every prompt
+        generate = make_generate(pieces.model, Options(config.eval.max_new_tokens))
         stats = _compile(pieces, generate.lower(params, batch)).memory_analysis()
     held = _bytes_a_device(frozen), _bytes_a_device(state)
     return Memory(*held, _bytes_a_device(batch), stats.temp_size_in_bytes, copy)

@@ -10,7 +10,10 @@ import pytest
 import samples
 from ml_collections import ConfigDict
 
-from pefomed_jax.decoding import greedy
+from pefomed_jax.decoding import merge
+from pefomed_jax.decoding.generate import make_generate
+from pefomed_jax.decoding.options import Options
+from pefomed_jax.decoding.prompt import prefill
 from pefomed_jax.decoding.text import to_text
 from pefomed_jax.models import mllm, stack
 from pefomed_jax.parallel import mesh as mesh_lib
@@ -53,11 +56,11 @@ def free(setup):
 
 @functools.cache
 def program(model, eos, new):
-    return greedy.make_generate(model, new, eos)
+    return make_generate(model, Options(new, () if eos < 0 else (eos,)))
 
 
 def run(model, params, batch, eos=-1, new=NEW):
-    return jax.tree.map(np.asarray, program(model, eos, new)(params, batch))
+    return jax.tree.map(np.asarray, program(model, eos, new)(params, batch)[:2])
 
 
 def recomputed(model, params, batch, new=NEW):
@@ -123,7 +126,7 @@ def test_features_in_place_of_images(setup, free):
 def test_prepared_and_stacked_parameters_say_the_same(setup, free):
     model, params, batch = setup
     stacked = stack.stack(params)
-    ready = greedy.prepare(stacked, ALPHA, jnp.float32)
+    ready = merge.prepare(stacked, ALPHA, jnp.float32)
     assert set(ready["llm"]["layers"]["0"]["attn"]) == {"qkv_proj", "o_proj"}
     for given in (stacked, ready):
         np.testing.assert_array_equal(run(model, given, batch)[0], free)
@@ -138,16 +141,16 @@ def test_bf16_decodes_from_the_training_tree(setup, base_dtype):
     params = samples.params(model, targets=TARGETS)
     for name in ("q_proj", "v_proj"):
         params["llm"]["layers"]["attn"][name]["lora_b"] *= 0.02
-    ready = greedy.prepare(params, ALPHA, model.compute.dtype)
+    ready = merge.prepare(params, ALPHA, model.compute.dtype)
     assert all(map(lambda a, b: a is b, *map(jax.tree.leaves, (ready, params))))
     last = (np.asarray(batch.branch) >= 0).sum(axis=1, keepdims=True) - 1
     apply, asked = jax.jit(model.apply), batch.replace(target_pos=last)
     trained = apply({"params": params}, asked)[:, 0]
     base = apply({"params": lora.merge(params, alpha=0.0)}, asked)[:, 0]
     assert (trained != base).any(axis=1).all()
-    logits, cache = jax.jit(lambda p, b: greedy.prefill(model, p, b))(ready, batch)
+    logits, cache, *_ = jax.jit(lambda p, b: prefill(model, p, b))(ready, batch)
     assert isinstance(cache.k, jax.Array)
-    np.testing.assert_array_equal(logits, trained)
+    np.testing.assert_array_equal(logits[:, 0], trained)
 
 
 def test_merging_into_bf16_would_lose_the_update():
@@ -158,9 +161,9 @@ def test_merging_into_bf16_would_lose_the_update():
     tree = {"kernel": kernel, "lora_a": a, "lora_b": b}
     merged = lora.merge({"m": tree}, alpha=4.0)["m"]["kernel"]
     assert (merged == kernel).mean() > 0.9
-    assert not greedy.merges(tree, jnp.float32)
-    assert not greedy.merges({"kernel": kernel.astype(jnp.float32)}, jnp.bfloat16)
-    assert greedy.merges({"kernel": kernel.astype(jnp.float32)}, jnp.float32)
+    assert not merge.merges(tree, jnp.float32)
+    assert not merge.merges({"kernel": kernel.astype(jnp.float32)}, jnp.bfloat16)
+    assert merge.merges({"kernel": kernel.astype(jnp.float32)}, jnp.float32)
 
 
 def test_bf16_keeps_a_bf16_cache(setup):
@@ -176,11 +179,11 @@ def test_a_mesh_changes_nothing(setup, free):
     model, params, batch = setup
     mesh = mesh_lib.make({"data": 2, "fsdp": 2, "tensor": 2})
     with jax.set_mesh(mesh):
-        ready = greedy.prepare(on(mesh, params), ALPHA, jnp.float32)
+        ready = merge.prepare(on(mesh, params), ALPHA, jnp.float32)
         assert "q_proj" in ready["llm"]["layers"]["0"]["attn"]
         placed = jax.tree.map(lambda x: jax.device_put(x, rules.rows(mesh)), batch)
-        generate = greedy.make_generate(model, NEW, -1)
-        tokens, lengths = generate(ready, placed)
+        generate = make_generate(model, Options(NEW))
+        tokens, lengths, _ = generate(ready, placed)
         stacked = generate(on(mesh, stack.stack(params)), placed)[0]
     assert tokens.is_fully_replicated
     assert lengths.is_fully_replicated

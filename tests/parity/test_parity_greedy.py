@@ -13,7 +13,8 @@ import samples
 import torch
 from ml_collections import ConfigDict
 
-from pefomed_jax.decoding import greedy
+from pefomed_jax.decoding.generate import make_generate
+from pefomed_jax.decoding.options import Options
 from pefomed_jax.models import mllm
 
 NEW = 10
@@ -81,7 +82,7 @@ def setup():
 
 def test_token_by_token(setup):
     model, params, batch, torch_model, embeddings, counts = setup
-    tokens, lengths = greedy.make_generate(model, NEW, -1)(params, batch)
+    tokens, lengths, _ = make_generate(model, Options(NEW))(params, batch)
     expected = theirs(torch_model, embeddings, counts, None)
     np.testing.assert_array_equal(tokens, expected)
     assert lengths.tolist() == [NEW] * 3
@@ -93,7 +94,7 @@ def test_rows_end_where_theirs_do(setup):
     free = theirs(torch_model, embeddings, counts, None)
     eos = int(free[1, 4])
     expected = theirs(torch_model, embeddings, counts, eos)
-    tokens, lengths = greedy.make_generate(model, NEW, eos)(params, batch)
+    tokens, lengths, _ = make_generate(model, Options(NEW, (eos,)))(params, batch)
     for ours, end, other in zip(np.asarray(tokens), lengths.tolist(), expected, strict=True):
         np.testing.assert_array_equal(ours[:end], other[:end])
         assert end == NEW or other[end] == eos
