@@ -62,7 +62,7 @@ def run(
         return _advance(s, options)
 
     def going(s: _State) -> Bool[Array, ""]:
-        full = jnp.all(s.ended.finished) if options.early_stopping is True else False
+        full = (options.early_stopping is True) & jnp.all(s.ended.finished)
         return jnp.any(s.open) & ~full & ~s.stuck
 
     start = _start(model, params, batch, prompt, options)

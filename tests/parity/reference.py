@@ -53,6 +53,25 @@ def llama_model(config: ConfigDict) -> LlamaForCausalLM:
     )
 
 
+def hugging_face(config: ConfigDict, params: dict) -> LlamaForCausalLM:
+    """A LlamaForCausalLM that holds the decoder's parameters."""
+    names = {}
+    for i, layer in params["llm"]["layers"].items():
+        for part, theirs in (("attn", "self_attn"), ("mlp", "mlp")):
+            for name, leaf in layer[part].items():
+                names[f"model.layers.{i}.{theirs}.{name}.weight"] = leaf["kernel"].T
+        names[f"model.layers.{i}.input_layernorm.weight"] = layer["attn_norm"]["scale"]
+        names[f"model.layers.{i}.post_attention_layernorm.weight"] = layer["mlp_norm"]["scale"]
+    names["model.norm.weight"] = params["llm"]["norm"]["scale"]
+    names["model.embed_tokens.weight"] = params["llm"]["embed"]["embedding"]
+    if not config.llm.tie_embeddings:
+        names["lm_head.weight"] = params["llm"]["head"]["kernel"].T
+    model = llama_model(config)
+    state = {k: torch.tensor(np.asarray(v)) for k, v in names.items()}
+    model.load_state_dict(state, strict=not config.llm.tie_embeddings)
+    return model.eval()
+
+
 class Reference(nn.Module):
     """Vision tower → concatenation and projection → splice → LLaMA with LoRA; one branch a row."""
 

@@ -32,23 +32,6 @@ CONFIG = ConfigDict(
 )
 
 
-def hugging_face(params):
-    """A LlamaForCausalLM that holds the decoder's parameters."""
-    names = {}
-    for i, layer in params["llm"]["layers"].items():
-        for part, theirs in (("attn", "self_attn"), ("mlp", "mlp")):
-            for name, leaf in layer[part].items():
-                names[f"model.layers.{i}.{theirs}.{name}.weight"] = leaf["kernel"].T
-        names[f"model.layers.{i}.input_layernorm.weight"] = layer["attn_norm"]["scale"]
-        names[f"model.layers.{i}.post_attention_layernorm.weight"] = layer["mlp_norm"]["scale"]
-    names["model.norm.weight"] = params["llm"]["norm"]["scale"]
-    names["model.embed_tokens.weight"] = params["llm"]["embed"]["embedding"]
-    names["lm_head.weight"] = params["llm"]["head"]["kernel"].T
-    model = reference.llama_model(CONFIG)
-    model.load_state_dict({k: torch.tensor(np.asarray(v)) for k, v in names.items()})
-    return model.eval()
-
-
 def theirs(model, embeddings, counts, eos):
     """Their new tokens [B, NEW] after left-padded prompts; 0 after the end symbol."""
     embeddings = torch.tensor(np.asarray(embeddings))
@@ -77,7 +60,7 @@ def setup():
     visual = bound.connect(bound.encode(batch.images))
     embeddings = bound.embed(batch.tokens, batch.image_slot, visual)
     counts = (np.asarray(batch.branch) >= 0).sum(1)
-    return model, params, batch, hugging_face(params), embeddings, counts
+    return model, params, batch, reference.hugging_face(CONFIG, params), embeddings, counts
 
 
 def test_token_by_token(setup):
