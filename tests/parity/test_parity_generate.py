@@ -97,7 +97,7 @@ def tie(model, text, mine, other, settings):
     """Whether both answers are equally good: then rounding chose between them."""
     penalty, power = settings["repetition_penalty"], settings.get("length_penalty", 0.0)
     if settings["beams"] == 1:
-        at = next(i for i, (a, b) in enumerate(zip(mine, other)) if a != b) + 1
+        at = next(i for i, (a, b) in enumerate(zip(mine, other, strict=False)) if a != b) + 1
         mine, other = mine[:at], other[:at]
     a, b = (log_probs(model, text, x, penalty).sum() / len(x) ** power for x in (mine, other))
     return abs(a - b) < TIE
@@ -124,7 +124,8 @@ def check(seed):
     generate = make_generate(model, Options(eos=eos, **settings))
     answers = generate(params, as_batch(config, texts, left=bool(seed % 2)))
     ended = 0
-    for text, ours, length, score, other in zip(texts, *map(np.asarray, answers), expected):
+    rows = zip(texts, *map(np.asarray, answers), expected, strict=True)
+    for text, ours, length, score, other in rows:
         limit = settings["max_new_tokens"]
         mine, other = cut(ours, eos, limit), cut(other, eos, limit)
         same = mine == other or tie(peer, text, mine, other, settings)
