@@ -75,8 +75,6 @@ def parse(argv: list[str]) -> argparse.Namespace:
         args.text = PREFIX + args.branches * args.question
     if args.command != "serve":
         args.unit = args.command
-    if args.branches and args.unit == "generate":
-        parser.error("--branches is for --unit train: an answer goes on from one question a row")
     return args
 
 
@@ -181,7 +179,7 @@ class Train:
 
 
 class Generate:
-    """One greedy answer of exactly `new` tokens to every row a call; returns the last token."""
+    """One greedy answer of exactly `new` tokens to every question a call; returns its last one."""
 
     def __init__(self, config: ConfigDict, args: argparse.Namespace):
         pieces = setup.assemble(config)
@@ -190,21 +188,22 @@ class Generate:
         dtype = pieces.model.compute.dtype
         self.params = merge.prepare(weights, config.lora.alpha, dtype)
         self.model, self.new = pieces.model, args.new
-        self.tokens = args.batch * args.new
-        self.rows, self.implementation = args.batch, pieces.model.compute.implementation
-        self.generate = make_generate(self.model, Options(self.new))
+        self.lanes = max(1, args.branches)
+        self.answers = args.batch * self.lanes
+        self.tokens = self.answers * args.new
+        self.implementation = pieces.model.compute.implementation
+        self.generate = make_generate(self.model, Options(self.new), self.lanes)
 
     def __call__(self) -> int:
-        tokens, _ = self.generate(self.params, self.batch)
-        return int(tokens[0, -1])
+        return int(self.generate(self.params, self.batch).tokens[0, -1])
 
     def figures(self, seconds: float) -> dict[str, Any]:
         """The time up to the first token, and new tokens a second after it."""
-        first = make_generate(self.model, Options(1))
-        times = [timed(lambda: first(self.params, self.batch)[0].item(0))[1] for _ in range(4)]
+        first = make_generate(self.model, Options(1), self.lanes)
+        times = [timed(lambda: first(self.params, self.batch).tokens.item(0))[1] for _ in range(4)]
         prefill = statistics.median(times[1:])
         rest = max(seconds - prefill, 0.0)
-        rate = self.rows * (self.new - 1) / rest if rest else None  # None: lost in the noise
+        rate = self.answers * (self.new - 1) / rest if rest else None  # None: lost in the noise
         return {"prefill_s": prefill, "decode_tokens_per_s": rate}
 
 

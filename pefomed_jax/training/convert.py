@@ -29,10 +29,14 @@ def convert(config: ConfigDict, to: str, out: pathlib.Path, dtype: str = "") -> 
             f"--dtype={dtype} with --to={to}: --to={', '.join(CAST)} take "
             f"{', '.join(export.DTYPES)}, the others none"
         )
+    if to in TOWER:
+        export.check_suffix(out)
     output.check_absent(out)
     one = mesh_lib.make({"data": 1, "fsdp": 1, "tensor": 1}, jax.devices()[:1])
     whole = restore.restore(_on_one_device(config), one)
     config, trainable = whole.pieces.config, whole.state.trainable
+    if to in ("adapter", "pth"):
+        _check_trained(config, trainable, to)
     held = trainable if to in ("adapter", "pth") else _part(whole.params, fresh(config, trainable))
     if to in TOWER:
         held = {name: held[name] for name in TOWER[to] if name in held}
@@ -42,6 +46,18 @@ def convert(config: ConfigDict, to: str, out: pathlib.Path, dtype: str = "") -> 
     print(f"{out}: {to}, {_size(out) / 1e9:.3f} GB")
     for line in _said(whole, held, to):
         print(f"  {line}")
+
+
+def _check_trained(config: ConfigDict, trainable: dict, to: str) -> None:
+    """Errors: UserError where nothing but zeros of a fresh adapter would be written."""
+    if config.weights.checkpoint or (to == "pth" and _has_connector(config)):
+        return
+    flat = flatten_dict(trainable, sep="/")
+    if not any(x.any() for path, x in flat.items() if path.endswith("/lora_b")):
+        raise UserError(
+            f"--to={to}: nothing here is trained, so the adapter would change nothing; name a run "
+            f"(--weights=RUN, or config.weights.checkpoint)"
+        )
 
 
 def _said(whole: restore.Restored, held: dict, to: str) -> list[str]:

@@ -157,6 +157,12 @@ def merged(
         (part / "README.md").write_text(card, encoding="utf-8")
 
 
+def check_suffix(out: pathlib.Path) -> None:
+    """Errors: UserError where `out` is no name for a tower."""
+    if out.suffix != ".safetensors":
+        raise UserError(f"--out={out}: a tower is one file; end its name in .safetensors")
+
+
 def tower(
     out: pathlib.Path, params: Tree, config: ConfigDict, dtype: str = "", bare: bool = False
 ) -> None:
@@ -164,8 +170,7 @@ def tower(
 
     `dtype`: of all tensors; '': each its own. `bare`: the tower alone, as `eva_vit_g.pth` names it.
     """
-    if out.suffix != ".safetensors":
-        raise UserError(f"--out={out}: a tower is one file; end its name in .safetensors")
+    check_suffix(out)
     leaves, depth = leaves_of(params), config.model.vision.depth
     table = names.vision(depth) if bare else names.official(depth, 0, True)
     kind, alpha = DTYPES[dtype] if dtype else None, config.lora.alpha

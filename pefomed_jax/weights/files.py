@@ -126,10 +126,20 @@ def load_torch(path: pathlib.Path) -> Any:
                 f"{path} holds code ({named}), which is never run; save its tensors alone with "
                 f"torch.save"
             ) from None
+        if "Unsupported oper" in said and _is_pickle(path):  # of another protocol, and maybe code
+            raise UserError(
+                f"{path} is pickled in a way that is never run, as it may hold code; save its "
+                f"tensors alone with torch.save"
+            ) from None
         raise UserError(f"{path} is damaged or no PyTorch file; copy it again") from None
     except (RuntimeError, EOFError, ValueError, OSError) as error:
         reason = str(error).split("\n")[0][:120]
         raise UserError(f"{path} is damaged or cut short ({reason}); copy it again") from None
+
+
+def _is_pickle(path: pathlib.Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(2) in (b"PK", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 
 
 def _from_torch(path: pathlib.Path, tensor: Any) -> Tensor:

@@ -86,7 +86,6 @@ def test_serve(unit):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["generate", "--branches", "4"], "--unit train"),
         (["train", "--preset", "huge"], "invalid choice"),
     ],
 )

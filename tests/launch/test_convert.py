@@ -200,6 +200,12 @@ def test_help_names_every_layout():
         (["--weights=RUN", "--to=native"], 1, "--out=PATH and one of"),
         (["--out=OUT"], 1, "one of --config=FILE, --weights=DIR are needed"),
         (["--weights=RUN", "--ot=OUT"], 2, "flag --ot is unknown (did you mean out?)"),
+        (["--weights=RUN", "--to=eva", "--out=OUT"], 1, "end its name in .safetensors"),
+        (
+            ["--config=configs/mrg.py", "--to=adapter", "--out=OUT"],
+            1,
+            "--to=adapter: nothing here is trained",
+        ),
         (["--weights=/no/run", "--out=OUT"], 1, "there is no folder /no/run; give a run's"),
     ],
 )
