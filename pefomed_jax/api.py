@@ -6,7 +6,8 @@ model.generate(["film.png"])
 """
 
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -23,9 +24,8 @@ from pefomed_jax.data import prompts as prompts_lib
 from pefomed_jax.data.pipeline import row_length
 from pefomed_jax.data.prompts import Text
 from pefomed_jax.data.tokens import Encoder, Row, collate
-from pefomed_jax.decoding import merge
+from pefomed_jax.decoding import merge, options
 from pefomed_jax.decoding.generate import Generate, make_generate
-from pefomed_jax.decoding.options import Options
 from pefomed_jax.decoding.text import to_text
 from pefomed_jax.errors import UserError, nearest
 from pefomed_jax.evaluation.predict import place
@@ -49,7 +49,7 @@ class Model:
         self._prompts = prompts_lib.make(self.config)
         self._tokenizer: Any = None
         self._prepared: tuple[Any, Any] | None = None  # what it was made of, and for decoding
-        self._programs: dict[int, Generate] = {}
+        self._programs: dict[options.Options, Generate] = {}
         self._score = jax.jit(self._log_likelihood)
 
     @property
@@ -65,22 +65,28 @@ class Model:
         prompts: Sequence[str] | str = "",
         max_new_tokens: int = 0,
         batch_size: int = 8,
+        decoding: Mapping[str, Any] = MappingProxyType({}),
+        seed: int = 0,
     ) -> list[str]:
-        """One greedy answer for each image.
+        """One answer for each image, greedy unless `decoding` asks for something else.
 
         `images`: Pillow images, arrays [H, W] or [H, W, 3] of uint8, or paths. `prompts`: one for
         each, or one for all; '' asks what the task asks (its first instruction), which VQA has not.
-        `max_new_tokens`: 0: as in the config. Errors: UserError for lengths that differ, or an
-        image that cannot be opened.
+        `max_new_tokens`: 0: as in the config. `decoding`: fields of `decoding.options.Options`, as
+        {"beams": 3} or {"sample": True, "top_p": 0.9}; `seed` is that of sampling. Errors:
+        UserError for lengths that differ, an image that cannot be opened, or a wrong setting.
         """
         _at_least("max_new_tokens", max_new_tokens, 0)
+        limit = max_new_tokens or self.config.eval.max_new_tokens
+        eos = (int(self.tokenizer.eos_token_id),)
+        generate, key = self._program(options.make(limit, eos, decoding)), jax.random.key(seed)
         texts = self._texts(images, prompts, [""] * len(_listed(images)))
         rows = self._encoder.prompt_rows(texts)
-        limit = max_new_tokens or self.config.eval.max_new_tokens
         answers: list[str] = []
         with jax.set_mesh(self.mesh):
-            for batch, count in self._batches(rows, images, batch_size):
-                tokens, lengths, _ = self._program(limit)(self._decoding_params(), batch)
+            for i, (batch, count) in enumerate(self._batches(rows, images, batch_size)):
+                drawn = jax.random.fold_in(key, i)
+                tokens, lengths, _ = generate(self._decoding_params(), batch, drawn)
                 pairs = zip(np.asarray(tokens), np.asarray(lengths), strict=True)
                 answers += [to_text(self.tokenizer, t[:n]) for t, n in list(pairs)[:count]]
         return answers
@@ -145,11 +151,10 @@ class Model:
             batch = collate([rows[i] for i in filled], length, longest, pixels, pad)
             yield place(batch, self.mesh), len(mine)
 
-    def _program(self, limit: int) -> Generate:
-        if limit not in self._programs:
-            eos = int(self.tokenizer.eos_token_id)
-            self._programs[limit] = make_generate(self._model, Options(limit, (eos,)))
-        return self._programs[limit]
+    def _program(self, asked: options.Options) -> Generate:
+        if asked not in self._programs:
+            self._programs[asked] = make_generate(self._model, asked)
+        return self._programs[asked]
 
     def _decoding_params(self) -> Any:
         if self._prepared is None or self._prepared[0] is not self.params:

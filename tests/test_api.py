@@ -87,6 +87,21 @@ def test_one_prompt_for_all_and_a_shorter_answer(single, cases):
     assert single.log_likelihood([], [], []).shape == (0,)
 
 
+def test_beams_are_no_less_likely_and_draws_come_from_a_seed(single, cases):
+    images, questions = column(cases, "image"), column(cases, "question")
+    beams = single.generate(images, questions, decoding={"beams": 3, "length_penalty": 0.0})
+    scores = [
+        single.log_likelihood(images, questions, a) for a in (beams, column(cases, "prediction"))
+    ]
+    assert scores[0].sum() >= scores[1].sum() - 1e-3
+    hot = {"sample": True, "temperature": 3.0}
+    first, again, other = (
+        single.generate(images, questions, decoding=hot, seed=k) for k in (0, 0, 1)
+    )
+    assert first == again
+    assert first != other
+
+
 def plain(model, image, after, answer):
     """(logits [A V], targets [A]) of one text, tokenised piece by piece and without padding."""
     config, tokenizer = model.config, model.tokenizer
@@ -277,6 +292,10 @@ WRONG = {
     "images is one image; give": lambda m, image: m.generate(str(image), "a"),
     "images is one image": lambda m, image: m.generate(pixels(image), "a"),
     "batch_size=0 is too small": lambda m, image: m.generate([image], "a", batch_size=0),
+    "no setting 'beam' (did you mean beams?)": lambda m, image: m.generate(
+        [image], "a", decoding={"beam": 3}
+    ),
+    "beams='3' is no int": lambda m, image: m.generate([image], "a", decoding={"beams": "3"}),
     "max_new_tokens=-1": lambda m, image: m.generate([image], "a", max_new_tokens=-1),
 }
 

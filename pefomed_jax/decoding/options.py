@@ -6,8 +6,10 @@ reproduce.
 
 import dataclasses
 import math
+from collections.abc import Mapping
+from typing import Any
 
-from pefomed_jax.errors import UserError
+from pefomed_jax.errors import UserError, nearest
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,3 +69,15 @@ class Options:
     def fill(self) -> int:
         """The token after the end of an answer."""
         return self.eos[0] if self.eos else 0
+
+
+def make(max_new_tokens: int, eos: tuple[int, ...], settings: Mapping[str, Any]) -> Options:
+    """Options with these settings. Errors: UserError for an unknown name or a wrong value."""
+    known = [f.name for f in dataclasses.fields(Options) if f.name not in ("max_new_tokens", "eos")]
+    for name, value in settings.items():
+        if name not in known:
+            raise UserError(f"decoding has no setting '{name}'{nearest(name, known)}")
+        named = name == "early_stopping" and isinstance(value, str)
+        if not (named or isinstance(value, int | float)):
+            raise UserError(f"{name}={value!r} is no {type(getattr(Options, name)).__name__}")
+    return Options(max_new_tokens, eos, **settings)
