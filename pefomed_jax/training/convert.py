@@ -31,6 +31,8 @@ def convert(config: ConfigDict, to: str, out: pathlib.Path, dtype: str = "") -> 
         )
     if to in TOWER:
         export.check_suffix(out)
+    if to == "pth":
+        export.check_pth(out)
     output.check_absent(out)
     one = mesh_lib.make({"data": 1, "fsdp": 1, "tensor": 1}, jax.devices()[:1])
     whole = restore.restore(_on_one_device(config), one)
@@ -44,7 +46,7 @@ def convert(config: ConfigDict, to: str, out: pathlib.Path, dtype: str = "") -> 
     else:
         _write(whole, held, to, out, dtype)
     print(f"{out}: {to}, {_size(out) / 1e9:.3f} GB")
-    for line in _said(whole, held, to):
+    for line in _said(whole, held, to, dtype):
         print(f"  {line}")
 
 
@@ -60,8 +62,8 @@ def _check_trained(config: ConfigDict, trainable: dict, to: str) -> None:
         )
 
 
-def _said(whole: restore.Restored, held: dict, to: str) -> list[str]:
-    """Lines of what is written."""
+def _said(whole: restore.Restored, held: dict, to: str, dtype: str) -> list[str]:
+    """Lines of what is written; `dtype` as `convert` takes it."""
     if to == "merged":
         moved = export.moved_paths(whole.state.trainable)
         beside = {e.path for e in export.beside(export.leaves_of(held), moved, whole.pieces.config)}
@@ -72,7 +74,20 @@ def _said(whole: restore.Restored, held: dict, to: str) -> list[str]:
             and (path.startswith("llm/") or not beside.isdisjoint(names.canonical(path, x)))
         }
         held = unflatten_dict(flat, sep="/")
-    return card.kinds(held)
+    decoder = to == "merged"
+    dtype = dtype or (whole.pieces.config.model.base_dtype if decoder else "")
+    return card.kinds(_cast(held, dtype, "llm/" if decoder else ""))
+
+
+def _cast(held: dict, dtype: str, prefix: str) -> dict:
+    """Shapes of `held`, of this dtype under `prefix`; '': each its own."""
+
+    def shape(path: str, x: jax.Array) -> jax.ShapeDtypeStruct:
+        kind = export.DTYPES[dtype] if dtype and path.startswith(prefix) else x.dtype
+        return jax.ShapeDtypeStruct(x.shape, kind)
+
+    flat = flatten_dict(held, sep="/")
+    return unflatten_dict({path: shape(path, x) for path, x in flat.items()}, sep="/")
 
 
 def _run(whole: restore.Restored) -> card.Run | None:
@@ -87,7 +102,7 @@ def _run(whole: restore.Restored) -> card.Run | None:
 
 def _write(whole: restore.Restored, held: dict, to: str, out: pathlib.Path, dtype: str) -> None:
     config, trainable = whole.pieces.config, whole.state.trainable
-    text = card.write(config, to, _said(whole, held, to), _run(whole))
+    text = card.write(config, to, _said(whole, held, to, dtype), _run(whole))
     if to == "adapter":
         export.adapter(out, trainable, config, text)
     elif to == "pth":

@@ -19,6 +19,7 @@ from safetensors.numpy import save_file
 
 from pefomed_jax.errors import UserError
 from pefomed_jax.weights import llama_config, names, output, parts, trained
+from pefomed_jax.weights.files import TORCH_SUFFIXES
 
 Tree = dict[str, Any]
 Leaves = dict[str, Callable[[], np.ndarray]]  # canonical path → its values, fetched when asked for
@@ -102,12 +103,19 @@ def adapter_config(modules: list[str], leaves: Leaves, config: ConfigDict) -> di
     }
 
 
+def check_pth(out: pathlib.Path) -> None:
+    """Errors: UserError where `out` is no name that a checkpoint of PyTorch is read by."""
+    if out.suffix not in TORCH_SUFFIXES:
+        raise UserError(f"--out={out}: a PyTorch checkpoint is one file; end its name in .pth")
+
+
 def pth(out: pathlib.Path, trainable: Tree, config: ConfigDict, card: str) -> None:
     """The checkpoint of the official code: {'model': what trained, under its names, ...}."""
     try:
         import torch
     except ImportError:
         raise UserError("a .pth needs torch: pip install 'pefomed_jax[convert]'") from None
+    check_pth(out)
     leaves = leaves_of(trainable)
     arrays = dict(_turned(names_for(leaves, names.OFFICIAL), leaves))
     model = {name: _to_torch(array) for name, array in arrays.items()}
@@ -267,7 +275,18 @@ def _merged(e: names.Entry, leaves: Leaves, alpha: float, dtype: Any) -> np.ndar
         a, b = (leaves[f"{module}/lora_{side}"]().astype(np.float32) for side in "ab")
         if b.any():  # adding the zeros of a fresh adapter would turn -0 into 0
             x = x.astype(np.float32) + np.float32(alpha / a.shape[-1]) * (a @ b)
-    return np.ascontiguousarray(names.TURNS[e.turn].theirs(x).astype(kind))
+    return np.ascontiguousarray(_cast(names.TURNS[e.turn].theirs(x), kind, e.foreign))
+
+
+def _cast(x: np.ndarray, dtype: Any, name: str) -> np.ndarray:
+    """Errors: UserError where a value is too large for the dtype."""
+    with np.errstate(over="ignore"):
+        out = x.astype(dtype)
+    if np.isfinite(x).all() and not np.isfinite(out).all():
+        most = np.abs(x.astype(np.float32)).max()
+        kind = np.dtype(dtype)
+        raise UserError(f"'{name}' holds {most:.3g}, too large for {kind}: use --dtype=float32")
+    return out
 
 
 def _copy_tokenizer(folder: pathlib.Path, config: ConfigDict) -> list[str]:

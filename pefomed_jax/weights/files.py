@@ -157,12 +157,15 @@ def _from_torch(path: pathlib.Path, tensor: Any) -> Tensor:
 
 
 def open_folder(folder: pathlib.Path, stem: str = "model") -> Tensors:
-    """A Hugging Face folder: one file or several with an index, safetensors before .bin."""
+    """A Hugging Face folder: one file or several with an index, safetensors before .bin.
+
+    Of a single file and an index the single file counts, as it does for transformers.
+    """
     for name in (f"{stem}.safetensors", "pytorch_model.bin"):
-        if (index := folder / f"{name}.index.json").is_file():
-            return _indexed(index)
         if (folder / name).is_file():
             return open_file(folder / name)
+        if (index := folder / f"{name}.index.json").is_file():
+            return _indexed(index)
     raise UserError(
         f"{folder} has no weights: {stem}.safetensors or pytorch_model.bin, or one of them with "
         f".index.json"

@@ -25,7 +25,18 @@ PLAIN = {
     "rank_pattern": {},
     "alpha_pattern": {},
     "modules_to_save": None,
+    "layers_to_transform": None,
+    "layer_replication": None,
+    "target_parameters": None,
+    "trainable_token_indices": None,
+    "alora_invocation_tokens": None,
+    "arrow_config": None,
+    "use_bdlora": None,
+    "use_qalora": False,
+    "lora_bias": False,
 }
+# Others (PiSSA, OLoRA, ...) change the base too when PEFT opens the adapter.
+PLAIN_STARTS = (True, False, "gaussian", "orthogonal")
 
 
 def is_foreign(path: pathlib.Path) -> bool:
@@ -48,7 +59,7 @@ def read(path: pathlib.Path, abstract: Tree, lora: Any) -> Tree:
         return _native(path, leaves, lora)
     else:
         tensors, spelling = files.open_file(path), names.OFFICIAL
-    tensors = {_spelt(key, spelling): tensor for key, tensor in tensors.items()}
+    tensors = _one_spelling(path, tensors, spelling)
     if reserved := [key for key in tensors if re.search(names.QFORMER, key)]:
         raise UserError(
             f"{path}: '{reserved[0]}' belongs to a Q-Former, this connector is linear; give a "
@@ -101,6 +112,17 @@ def _adapter(folder: pathlib.Path) -> Tensors:
     return tensors
 
 
+def _one_spelling(path: pathlib.Path, tensors: files.Tensors, spelling: tuple[str, str]) -> dict:
+    """The tensors under one spelling. Errors: UserError where two would share a name."""
+    out, came = {}, {}
+    for key, tensor in tensors.items():
+        name = _spelt(key, spelling)
+        if name in out:
+            raise UserError(f"{path} holds '{came[name]}' and '{key}', which are one; drop one")
+        out[name], came[name] = tensor, key
+    return out
+
+
 def _spelt(key: str, spelling: tuple[str, str]) -> str:
     """Older peft had no '.default'; newer ones may name the plain matrix 'base_layer'."""
     return re.sub(r"\.(lora_[AB])(\.default)?\.weight$", rf".\1{spelling[1]}.weight", key)
@@ -130,9 +152,14 @@ def read_config(path: pathlib.Path) -> dict[str, Any]:
         targets = content["target_modules"]
     except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
         raise UserError(f"{path} is damaged or no LoRA's ({error!r}); copy it again") from None
-    for key, value in plain.items():
-        if value != PLAIN[key] and value:
-            raise UserError(f"{path}: {key}={value} is not supported, only plain LoRA")
+    plain["init_lora_weights"] = start = content.get("init_lora_weights", True)
+    odd = {key: value for key, value in plain.items() if value and value != PLAIN.get(key)}
+    if start in PLAIN_STARTS:
+        odd.pop("init_lora_weights", None)
+    if content.get("peft_type", "LORA") != "LORA":
+        odd = {"peft_type": content["peft_type"]}
+    for key, value in odd.items():
+        raise UserError(f"{path}: {key}={value} is not supported, only plain LoRA")
     return out | {"targets": targets}
 
 
