@@ -67,13 +67,36 @@ def test_an_adapter_whose_file_has_another_rank(tmp_path, made):
     refused(lambda: trained.read(folder, trained_tree(made), made.lora), path, said, "lora_A")
 
 
-@pytest.mark.parametrize("option", ["use_rslora", "use_dora", "fan_in_fan_out"])
+OPTIONS = {"use_rslora": True, "use_dora": True, "fan_in_fan_out": True, "peft_type": "XLORA"}
+OPTIONS |= {"layers_to_transform": [0], "layer_replication": [[0, 2]], "init_lora_weights": "olora"}
+OPTIONS |= {"alora_invocation_tokens": [7]}
+
+
+@pytest.mark.parametrize("option", OPTIONS)
 def test_an_adapter_that_is_no_plain_lora(tmp_path, made, option):
+    folder, value = adapter(tmp_path / "adapter", made), OPTIONS[option]
+    file = folder / "adapter_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {option: value}))
+    call = lambda: trained.read(folder, trained_tree(made), made.lora)  # noqa: E731
+    refused(call, file, f"{option}={value} is not supported, only plain LoRA")
+
+
+def test_a_start_that_leaves_the_base_alone_is_plain(tmp_path, made):
     folder = adapter(tmp_path / "adapter", made)
     file = folder / "adapter_config.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | {option: True}))
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"init_lora_weights": "gaussian"}))
+    trained.read(folder, trained_tree(made), made.lora)
+
+
+def test_one_matrix_in_two_spellings(tmp_path, made):
+    folder = adapter(tmp_path / "adapter", made)
+    path = folder / "adapter_model.safetensors"
+    sound = load_file(path)
+    key = next(key for key in sound if key.endswith("lora_A.weight"))
+    other = key.replace("lora_A.weight", "lora_A.default.weight")
+    save_file(sound | {other: sound[key] + 1}, path)
     call = lambda: trained.read(folder, trained_tree(made), made.lora)  # noqa: E731
-    refused(call, file, f"{option}=True is not supported, only plain LoRA")
+    refused(call, folder, f"'{key}'", f"'{other}'", "which are one")
 
 
 def test_an_adapter_with_half_its_layers_or_other_modules(tmp_path, made):

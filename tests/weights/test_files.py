@@ -115,3 +115,12 @@ def test_a_type_that_is_not_known(tmp_path):
     save_file({"flags": np.ones(3, np.bool_)}, tmp_path / "x.safetensors")
     with pytest.raises(UserError, match=r"x\.safetensors: 'flags' is of type BOOL, not F64, F32"):
         files.open_file(tmp_path / "x.safetensors")
+
+
+def test_a_single_file_counts_before_an_index(tmp_path):
+    """As for transformers: both are there when a folder was saved over another one."""
+    save_file({"x": np.ones(2, np.float32)}, tmp_path / "model.safetensors")
+    save_file({"x": np.zeros(2, np.float32)}, tmp_path / "model-00001.safetensors")
+    index = {"weight_map": {"x": "model-00001.safetensors"}}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
+    np.testing.assert_array_equal(files.open_folder(tmp_path)["x"].read(), [1, 1])
