@@ -37,9 +37,10 @@ def convert(config: ConfigDict, to: str, out: pathlib.Path, dtype: str = "") -> 
     one = mesh_lib.make({"data": 1, "fsdp": 1, "tensor": 1}, jax.devices()[:1])
     whole = restore.restore(_on_one_device(config), one)
     config, trainable = whole.pieces.config, whole.state.trainable
+    left = fresh(whole)
     if to in ("adapter", "pth"):
-        _check_trained(config, trainable, to)
-    held = trainable if to in ("adapter", "pth") else _part(whole.params, fresh(config, trainable))
+        _check_trained(config, trainable, left, to)
+    held = trainable if to in ("adapter", "pth") else _part(whole.params, left)
     if to in TOWER:
         held = {name: held[name] for name in TOWER[to] if name in held}
         export.tower(out, held, config, dtype, bare=to == "eva")
@@ -50,11 +51,19 @@ def convert(config: ConfigDict, to: str, out: pathlib.Path, dtype: str = "") -> 
         print(f"  {line}")
 
 
-def _check_trained(config: ConfigDict, trainable: dict, to: str) -> None:
-    """Errors: UserError where nothing but zeros of a fresh adapter would be written."""
-    if config.weights.checkpoint or (to == "pth" and _has_connector(config)):
-        return
+def _check_trained(config: ConfigDict, trainable: dict, left: set[str], to: str) -> None:
+    """Errors: UserError where a fresh adapter or a random connector would be written."""
     flat = flatten_dict(trainable, sep="/")
+    if config.weights.checkpoint:
+        if drawn := left & _connector_paths(trainable):
+            raise UserError(
+                f"--to={to}: '{min(drawn)}' is in no file and would be drawn from the seed; add "
+                f"connector.safetensors to {config.weights.checkpoint}, or name a file that has it "
+                f"as config.weights.vision"
+            )
+        return
+    if to == "pth" and _has_connector(config):
+        return
     if not any(x.any() for path, x in flat.items() if path.endswith("/lora_b")):
         raise UserError(
             f"--to={to}: nothing here is trained, so the adapter would change nothing; name a run "
@@ -111,7 +120,7 @@ def _write(whole: restore.Restored, held: dict, to: str, out: pathlib.Path, dtyp
         dtype = dtype or config.model.base_dtype
         export.merged(out, held, export.moved_paths(trainable), config, dtype, text)
     else:
-        export.native(out, whole.params, config, fresh(config, trainable), text)
+        export.native(out, whole.params, config, fresh(whole), text)
 
 
 def _part(tree: dict, left: set[str]) -> dict:
@@ -127,12 +136,16 @@ def _on_one_device(config: ConfigDict) -> ConfigDict:
     return out
 
 
-def fresh(config: ConfigDict, trainable: dict) -> set[str]:
+def fresh(whole: restore.Restored) -> set[str]:
     """Canonical paths that no file has: a native folder leaves them to the seed of each run."""
-    if config.weights.checkpoint:
-        return set()
+    config, trainable = whole.pieces.config, whole.state.trainable
     out = {path for path in export.moved_paths(trainable) if path.endswith(export.LORA)}
-    return out if _has_connector(config) else out | _connector_paths(trainable)
+    if not _has_connector(config):
+        out |= _connector_paths(trainable)
+    if not config.weights.checkpoint:
+        return out
+    flat = flatten_dict(trainable, sep="/")
+    return out & {one for path in whole.fresh for one in names.canonical(path, flat[path])}
 
 
 def _connector_paths(trainable: dict) -> set[str]:

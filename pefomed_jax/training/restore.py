@@ -25,6 +25,7 @@ class Restored:
     pieces: setup.Setup
     state: TrainState  # with a fresh optimizer
     frozen: Tree
+    fresh: tuple[str, ...] = ()  # paths of trainable leaves that weights.checkpoint has not
 
     @property
     def params(self) -> Tree:
@@ -54,7 +55,7 @@ def begin(pieces: setup.Setup, base: Tree) -> Restored:
     abstract = pieces.abstract_state().trainable
     trained, fresh = stage.handed_on(config, state.trainable, abstract, fingerprint(frozen))
     print(f"begins with what {config.weights.checkpoint} trained{_say(fresh)}")
-    return Restored(pieces, state.replace(trainable=trained), frozen)
+    return Restored(pieces, state.replace(trainable=trained), frozen, tuple(fresh))
 
 
 def _say(absent: list[str]) -> str:
@@ -62,4 +63,6 @@ def _say(absent: list[str]) -> str:
     adapters = [path for path in absent if path.endswith(("/lora_a", "/lora_b"))]
     others = [path for path in absent if path not in adapters]
     said = f"; it has not and starts fresh: {', '.join(adapters)}" if adapters else ""
-    return said + (f"; as in the base: {', '.join(others)}" if others else "")
+    return said + (
+        f"; as in the base, or drawn from the seed: {', '.join(others)}" if others else ""
+    )

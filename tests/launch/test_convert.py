@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 
@@ -14,8 +15,9 @@ from flax.traverse_util import flatten_dict
 from safetensors.numpy import load_file
 
 import pefomed_jax
+from pefomed_jax.errors import UserError
 from pefomed_jax.training import convert, loop, plan, restore, setup
-from pefomed_jax.weights import bundle
+from pefomed_jax.weights import bundle, files
 
 pytestmark = pytest.mark.usefixtures("compiled_once")
 
@@ -135,6 +137,18 @@ def merged_config(pictures, folder):
 
 
 @pytest.mark.slow
+def test_a_connector_that_no_file_has_is_not_handed_on(pictures, exports, tmp_path):
+    adapter = shutil.copytree(exports / "adapter", tmp_path / "adapter")
+    (adapter / "connector.safetensors").unlink()
+    config = runs.config(pictures, **runs.LEARNS, weights__checkpoint=str(adapter))
+    with pytest.raises(UserError, match="'connector/proj/bias' is in no file"):
+        convert.convert(config, "adapter", tmp_path / "again")
+    convert.convert(config, "native", tmp_path / "native")
+    held = files.open_folder(tmp_path / "native", "base")
+    assert any(key.endswith("lora_b") for key in held)
+    assert not any(key.startswith("connector/") for key in held)
+
+
 def test_a_plan_shows_the_sizes_of_the_folder(pictures, exports, capsys):
     config = merged_config(pictures, exports / "merged")
     config.model.llm.update(width=8, vocab_size=5, mlp_dim=2)
