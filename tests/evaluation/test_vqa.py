@@ -1,8 +1,16 @@
-"""Normalisation and exact match of short answers."""
+"""Normalisation of short answers, and their scores by protocol."""
 
+import json
+import math
+import pathlib
+import random
+
+import numpy as np
 import pytest
 
-from pefomed_jax.evaluation import vqa
+from pefomed_jax.errors import UserError
+from pefomed_jax.evaluation import tokens, vqa
+from pefomed_jax.evaluation.measure import Measure, Skipped
 
 
 @pytest.mark.parametrize(
@@ -44,7 +52,19 @@ def test_contractions():
     assert table["whats"] == "what's"
 
 
-def test_scores_by_type():
+def scores(rows, protocol):
+    """{name: value} of the measures, and the reasons of what was skipped."""
+    found = vqa.measures(rows, protocol)
+    made = {k: v for m in found if isinstance(m, Measure) for k, v in m.scores().items()}
+    return made, {m.name: m.why for m in found if isinstance(m, Skipped)}
+
+
+def one(prediction, reference, protocol="pefomed", answer_type="OPEN"):
+    row = {"id": "1", "prediction": prediction, "reference": reference, "answer_type": answer_type}
+    return scores([row], protocol)[0]
+
+
+def test_exact_match_of_cases():
     rows = [
         {"prediction": "yes", "reference": "Yes.", "answer_type": "CLOSED "},
         {"prediction": "no", "reference": "yes", "answer_type": "CLOSED"},
@@ -52,13 +72,224 @@ def test_scores_by_type():
         {"prediction": "", "reference": "2", "answer_type": ""},
         {"prediction": "two", "reference": 2},
     ]
-    assert vqa.scores(rows) == {
-        "exact_match": 3 / 5,
-        "exact_match_closed": 1 / 2,
-        "exact_match_open": 1.0,
+    measure, recall = vqa.measures(rows, "pefomed")
+    np.testing.assert_array_equal(measure.cases["exact_match"], [1, 0, 1, 0, 1])
+    np.testing.assert_array_equal(measure.cases["token_f1"], [1, 0, 1, 0, 1])
+    np.testing.assert_array_equal(recall.cases["open_recall"], [np.nan] * 2 + [1] + [np.nan] * 2)
+    assert measure.scores() == {"exact_match": 3 / 5, "token_f1": 3 / 5}
+    assert measure.scores(np.array([0, 1])) == {"exact_match": 1 / 2, "token_f1": 1 / 2}
+
+
+def test_protocols_differ():
+    """The same answer, three verdicts."""
+    answer, reference = "The chest x-ray .", "Chest X-Ray"
+    assert one(answer, reference)["exact_match"] == 1
+    assert one(answer, reference, "llava_med")["exact_match"] == 1
+    assert one(answer, reference, "strict")["exact_match"] == 0
+    assert one("  CHEST x-ray\n", reference, "strict")["exact_match"] == 1
+    # "x ray" is one word for PeFoMed only
+    assert one("x ray", "xray")["exact_match"] == 1
+    assert one("x ray", "xray", "llava_med")["exact_match"] == 0
+
+
+def test_best_of_references():
+    row = one("left lower lobe", ["right lung", "the left lower lobe", "left"])
+    assert row == {"exact_match": 1, "token_f1": 1, "open_recall": 1}
+    row = one("left upper", ["left", "right upper lobe"], "strict")
+    assert row == {"exact_match": 0, "token_f1": pytest.approx(2 / 3), "open_recall": 1}
+    assert one(2, ["two", 3])["exact_match"] == 1
+    assert one(None, "None")["exact_match"] == 1
+    with pytest.raises(UserError, match="case '1' has an empty list"):
+        one("a", [])
+
+
+def test_no_open_and_no_closed_case():
+    made, skipped = scores([{"prediction": "yes", "reference": "yes"}], "llava_med")
+    assert made == {"exact_match": 1, "token_f1": 1}
+    assert skipped == {
+        "open_recall": "no case has the answer_type OPEN",
+        "closed_accuracy": "no case has the answer_type CLOSED",
+    }
+    made, _ = scores([{"prediction": "y", "reference": "y", "answer_type": "yes/no"}], "llava_med")
+    assert made["closed_accuracy"] == 1
+
+
+def test_unknown_protocol():
+    with pytest.raises(UserError, match=r"no VQA protocol 'llavamed' \(did you mean llava_med\?\)"):
+        vqa.measures([], "llavamed")
+
+
+@pytest.mark.parametrize(
+    ("answer", "reference", "f1", "recall"),
+    [
+        ("left lung", "left lung", 1, 1),
+        ("left left", "left lung", 1 / 2, 1 / 2),
+        ("left", "left left left", 1 / 2, 1 / 3),
+        ("right", "left", 0, 0),
+        ("", "left", 0, 0),
+        ("left", "", 0, 0),
+        ("", "", 1, 1),
+        ("in the left lower lobe", "left lobe", 4 / 7, 1),
+    ],
+)
+def test_overlap(answer, reference, f1, recall):
+    assert tokens.f1(answer.split(), reference.split()) == pytest.approx(f1)
+    assert tokens.recall(answer.split(), reference.split()) == pytest.approx(recall)
+
+
+@pytest.mark.parametrize(
+    ("answer", "reference", "f1", "recall"),
+    [
+        # precision s / (s + f), recall s / (s + m): s shared as the answer holds it
+        ("left left", "left lung", 2 * 1 * (2 / 3) / (1 + 2 / 3), 2 / 3),
+        ("left", "left left left", 1, 1),
+        ("left lobe", "left lung lung", 2 * (1 / 2) * (1 / 3) / (1 / 2 + 1 / 3), 1 / 3),
+        ("right", "left", 0, 0),
+        ("", "", 0, 0),
+        ("left", "", 0, 0),
+    ],
+)
+def test_overlap_of_llava_med(answer, reference, f1, recall):
+    assert tokens.llava_med_f1(answer.split(), reference.split()) == pytest.approx(f1)
+    assert tokens.llava_med_recall(answer.split(), reference.split()) == pytest.approx(recall)
+    assert one(answer, reference, "llava_med")["open_recall"] == pytest.approx(recall)
+
+
+@pytest.mark.parametrize(
+    ("answer", "reference", "right"),
+    [
+        ("Yes.", "yes", 1),
+        ("Yes, the heart is enlarged", "yes", 1),
+        ("The heart is enlarged", "yes", 0),
+        ("no", "yes", 0),
+        ("it is normal", "No", 1),  # a part of a word is enough, as in the published script
+        ("yes and no", "no", 1),
+        ("on the right", "right", 1),  # closed questions that offer a choice
+        ("one", "1", 1),
+        ("", "yes", 0),
+    ],
+)
+def test_closed_accuracy(answer, reference, right):
+    made = one(answer, reference, "llava_med", "CLOSED")
+    assert made["closed_accuracy"] == right
+    assert "open_recall" not in made
+
+
+def test_words_of_llava_med_are_normalised_twice():
+    assert vqa.normalise_llava_med("." * 40 + "a") == "." * 8 + "a"
+    assert one("." * 40 + "lung", "lung", "llava_med") == {
+        "exact_match": 0,
+        "token_f1": 1,
+        "open_recall": 1,
     }
 
 
-def test_edges():
-    assert vqa.scores([]) == {}
-    assert vqa.scores([{"prediction": "", "reference": "a"}]) == {"exact_match": 1.0}
+@pytest.mark.parametrize("protocol", ["pefomed", "llava_med", "strict"])
+def test_a_long_answer(protocol):
+    answer = "left, (right) . x-ray 1,000 " * 400_000  # 11 MB
+    made = one(answer, "left", protocol)
+    assert made["exact_match"] == 0
+    assert 0 < made["token_f1"] < 1e-5 or protocol != "pefomed"
+    assert all(math.isfinite(value) for value in made.values())
+
+
+# --- an oracle of PeFoMed's normalisation, from its description and character by character ---
+
+SPECIAL = [";", "/", "[", "]", '"', "{", "}", "(", ")", "=", "+"]
+SPECIAL += ["\\", "_", "-", ">", "<", "@", "`", ",", "?", "!"]
+WORDS = {"none": "0", "zero": "0", "one": "1", "two": "2", "three": "3", "four": "4"}
+WORDS |= {"five": "5", "six": "6", "seven": "7", "eight": "8", "nine": "9", "ten": "10"}
+TABLE = json.loads((pathlib.Path(vqa.__file__).parent / "vqa_contractions.json").read_text("utf-8"))
+
+
+def oracle(text):
+    """Steps 1 to 4 of the description."""
+    at = dict(enumerate(text))
+    grouped = any(
+        char == "," and at.get(i - 1, "").isdecimal() and at.get(i + 1, "").isdecimal()
+        for i, char in at.items()
+    )
+    beside_space = {
+        char for i, char in at.items() if " " in (at.get(i - 1), at.get(i + 1)) and char in SPECIAL
+    }
+    first = []
+    for char in text:
+        if char not in SPECIAL:
+            first.append(char)
+        elif not grouped and char not in beside_space:
+            first.append(" ")
+    second, removed = [], 0
+    for i, char in enumerate(first):
+        digit_follows = i + 1 < len(first) and first[i + 1].isdecimal()
+        if char == "." and not digit_follows and removed < 32:
+            removed += 1
+        else:
+            second.append(char)
+    words, word = [], ""
+    for char in "".join(second).lower() + " ":
+        if not char.isspace():
+            word += char
+        elif word:
+            words.append(word)
+            word = ""
+    third = [
+        TABLE.get(w, w) for w in (WORDS.get(w, w) for w in words) if w not in ("a", "an", "the")
+    ]
+    joined = "".join(char for char in " ".join(third) if char != ",")
+    pieces = joined.split("x ray")
+    return "".join(" " if char in "\n\t" else char for char in "xray".join(pieces))
+
+
+PIECES = [
+    *(f"{mark}" for mark in SPECIAL),
+    *(f" {mark}" for mark in SPECIAL),
+    *(f"{mark} " for mark in SPECIAL),
+    *("1,000", "3,4", "٣,٤", "2.5", ".5", "1.", "..", "." * 20, "." * 33, ".٣", "T2.", ","),
+    *WORDS,
+    *("A", "an", "The", "the", "None", "TEN", "x ray", "X-ray", "x\tray", "chest x", "ray"),
+    *("dont", "isn't", "Whats", "couldnt've", "Im", "Id've", "yall'll", "o'clock", "'"),
+    *("yes", "No", "left", "right lung", "effusion", ":", "*", "#", "~", "%", "&"),
+    *("\t", "\n", "\r\n", "\x0b", "\u00a0", "\u2003", "\u2028", "\x1c", "\u200b", "  "),
+    *("é", "e\u0301", "ß", "İ", "ΣΑΣ", "肺", "😀", "１，０", "x．", "–", "½", "²"),
+]
+
+
+def fuzzed(rng):
+    count = rng.choice((0, 1, 1, 2, 3, 4, 6, 9, 14))
+    return "".join(rng.choice(PIECES) + rng.choice(("", "", " ", " ")) for _ in range(count))
+
+
+def varied(text, rng):
+    """Another spelling that often, and not always, is the same answer."""
+    changes = [
+        (str.upper, 3),
+        (lambda t: t.replace(" ", "  "), 2),
+        (lambda t: t.replace("-", " - "), 2),
+        (lambda t: f"the {t}.", 3),
+        (lambda t: t.replace(".", ""), 2),
+        (lambda t: t.replace("1", "one").replace("two", "2"), 2),
+        (lambda t: t.replace(rng.choice(SPECIAL), rng.choice(("", " "))), 4),
+        (lambda t: t[: rng.randrange(len(t) + 1)], 1),
+    ]
+    for change in rng.choices(*zip(*changes, strict=True), k=rng.randrange(3)):
+        text = change(text)
+    return text
+
+
+def test_pefomed_agrees_with_an_oracle():
+    rng = random.Random(20260)
+    pairs = []
+    for _ in range(10_000):
+        answer = fuzzed(rng)
+        pairs.append((answer, varied(answer, rng) if rng.random() < 0.7 else fuzzed(rng)))
+    for text in {text for pair in pairs for text in pair}:
+        assert vqa.normalise(text) == oracle(text), repr(text)
+    rows = [{"prediction": answer, "reference": reference} for answer, reference in pairs]
+    own = vqa.measures(rows, "pefomed")[0].cases["exact_match"]
+    expected = [oracle(answer) == oracle(reference) for answer, reference in pairs]
+    np.testing.assert_array_equal(own, expected)
+    # the pairs tell the two verdicts, and each rule of the normalisation from its absence
+    plain = [answer.strip().lower() == reference.strip().lower() for answer, reference in pairs]
+    assert sum(expected) > 2_000
+    assert len(pairs) - sum(expected) > 2_000
+    assert sum(e and not p for e, p in zip(expected, plain, strict=True)) > 1_000
