@@ -136,6 +136,7 @@ def _defaults(task: str, preset: str) -> ConfigDict:
                 "max_new_tokens": 300 if task != "vqa" else 32,
                 "val_limit": 100,  # validation cases scored during training
                 "limit": 0,  # test cases; 0: all
+                "protocol": "",  # docs/evaluation.md; default: pefomed for vqa, coco for the others
                 "train_limit": 0,  # training cases answered and scored at the end as well
             },
             "mesh": {"data": -1, "fsdp": 1, "tensor": 1},

@@ -58,6 +58,12 @@ FRACTIONS = (
     *("lora.dropout", "data.val_fraction", "data.max_bad_fraction"),
     *("optimizer.b1", "optimizer.b2"),
 )
+PROTOCOLS = {
+    "vqa": ("", "pefomed", "llava_med", "strict"),
+    "report": ("", "coco", "r2gen", "r2gen-iu", "r2gen-mimic", "raw", "raw13a"),
+}
+# scores that depend on the answer types of the data
+TYPED_SCORES = r"exact_match_\w+|open_recall|closed_accuracy"
 REPORT_SCORES = ("cider", "rouge_l", "bleu_1", "bleu_2", "bleu_3", "bleu_4")
 
 
@@ -82,6 +88,8 @@ def validate(config: ConfigDict) -> ConfigDict:
     _trainable(config)
     _data(config)
     _train(config)
+    kind = "vqa" if config.task == "vqa" else "report"
+    _one_of("eval.protocol", config.eval.protocol, PROTOCOLS[kind])
     return config
 
 
@@ -209,7 +217,7 @@ def _ratios(data: ConfigDict) -> None:
 def _train(config: ConfigDict) -> None:
     train = config.train
     _divides("train.batch_size", train.batch_size, "train.accumulate", train.accumulate)
-    if not re.fullmatch(r"exact_match_\w+", train.select_by) or config.task != "vqa":
+    if not re.fullmatch(TYPED_SCORES, train.select_by) or config.task != "vqa":
         _one_of("train.select_by", select_by(config), scores(config))
     sizes = [config.mesh[axis] for axis in ("data", "fsdp", "tensor")]
     if sizes.count(-1) > 1 or any(s < 1 and s != -1 for s in sizes):
@@ -219,10 +227,10 @@ def _train(config: ConfigDict) -> None:
 def scores(config: ConfigDict) -> tuple[str, ...]:
     """What validation can select by, the task's own choice first; val_loss counts downwards.
 
-    VQA has exact_match_<type> too, by the answer types of the data.
+    VQA has TYPED_SCORES too, by the answer types of the data and the protocol.
     """
     if config.task == "vqa":
-        return ("exact_match", "val_loss")
+        return ("exact_match", "token_f1", "val_loss")
     finding = ("finding_f1",) if config.data.source == "phantom" else ()
     first, rest = (finding, REPORT_SCORES) if config.task == "mrg" else (REPORT_SCORES, finding)
     return (*first, *rest, "val_loss")

@@ -1,4 +1,4 @@
-"""Evaluation inside a run: validation loss, greedy answers, scores, and the shuffled control."""
+"""Evaluation inside a run: validation loss, answers, scores, and the shuffled control."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -66,7 +66,7 @@ class Evaluator:
         if not self.val:
             return {}
         rows = self.predict(state, frozen, self.val)
-        scores = results.score(rows, self.config.task)
+        scores = results.score(rows, self.config.task, self.config.eval.protocol)
         named = {f"val_{name}": value for name, value in scores.items()}
         return {"val_loss": self.loss(state, frozen), **named}
 
@@ -117,7 +117,8 @@ class Evaluator:
 def check_select_by(config: ConfigDict, cases: Sequence[Case]) -> None:
     """Raises UserError where these cases, if there are any, have no score `train.select_by`."""
     right = [{**case.fields, "prediction": case.answer, "reference": case.answer} for case in cases]
-    known, name = ["val_loss", *results.score(right, config.task)], select_by(config)
+    scores = results.score(right, config.task, config.eval.protocol)
+    known, name = ["val_loss", *scores], select_by(config)
     if cases and name not in known:
         raise UserError(
             f"train.select_by='{name}' is no score of the validation cases: "

@@ -1,7 +1,8 @@
 """The folder of a run: its lock, its config, and files that are whole or not there.
 
     checkpoints/  config.json  metrics.jsonl  tensorboard/  loss.png
-    predictions.jsonl  predictions_shuffled.jsonl  results.json
+    predictions.jsonl  predictions_shuffled.jsonl
+    results.json  cases.jsonl  report.html  scores.csv  cases.csv
 
 A kill at any moment leaves a folder that the same command goes on from: metrics.jsonl is written
 before the checkpoint of the same step, so a checkpoint finds its rows and later ones are cut.
@@ -31,9 +32,11 @@ FREE = (
     "eval.batch_size",
     "eval.limit",
     "eval.train_limit",
+    "eval.protocol",
     "mesh.",
 )
-# of these, what makes finished results stale
+RESULTS = ("results.json", "cases.jsonl", "report.html", "scores.csv", "cases.csv")
+# of FREE, what makes finished results stale
 RESCORES = ("train.steps", "eval.")
 
 
@@ -110,7 +113,7 @@ def settle(folder: pathlib.Path, config: ConfigDict, goes_on: bool) -> None:
 
 
 def _drop_results(folder: pathlib.Path) -> None:
-    for path in (folder / "results.json", *folder.glob("predictions*.jsonl")):
+    for path in (*(folder / name for name in RESULTS), *folder.glob("predictions*.jsonl")):
         path.unlink(missing_ok=True)
 
 

@@ -242,7 +242,8 @@ class Run:
         answered = {"test": test, "test_shuffled": shuffled}
         if fitted := self.evaluator.train:
             answered["train"] = self._answer("predictions_train.jsonl", fitted)
-        scores = results.write_results(self.workdir / "results.json", answered, self.config.task)
+        path, eval_config = self.workdir / "results.json", self.config.eval
+        scores = results.write_results(path, answered, self.config.task, eval_config.protocol)
         self.log.say(results.table(scores))
         self.log.say(f"{self.compilations}; everything is in {self.workdir}")
 

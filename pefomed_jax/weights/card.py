@@ -94,9 +94,12 @@ def _scores(path: pathlib.Path) -> list[str]:
     test, shuffled = results["test"], results.get("test_shuffled") or {}
     rows = ["## Scores", "", "| score | test | images shuffled |", "| --- | --- | --- |"]
     for name, value in test.items():
-        other = f"{shuffled[name]:.3f}" if name in shuffled else "-"
-        rows.append(f"| `{name}` | {value:.3f} | {other} |")
-    return [*rows, "", f"Counts: `{json.dumps(results['counts'])}`"]
+        cells = ("-" if v is None else f"{v:.3f}" for v in (value, shuffled.get(name)))
+        rows.append(f"| `{name}` | {' | '.join(cells)} |")
+    said = [f"Counts: `{json.dumps(results['counts'])}`"]
+    if signature := results.get("signature"):
+        said += ["", f"Signature: `{signature}`"]
+    return [*rows, "", *said]
 
 
 def kinds(tree: dict[str, Any]) -> list[str]:

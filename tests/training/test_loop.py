@@ -90,7 +90,8 @@ def test_predictions_are_those_of_the_test_split(finished):
     assert [row["reference"] for row in rows] == [row["reference"] for row in other]
     assert all(a["image"] != b["image"] for a, b in zip(rows, other, strict=True))
     results = json.loads((finished / "results.json").read_text())
-    assert results.keys() == {"test", "test_shuffled", "counts"}
+    assert results["protocol"] == "pefomed"
+    assert results["intervals"].keys() == {"test", "test_shuffled"}
     assert all(
         0 <= score <= 1 for part in ("test", "test_shuffled") for score in results[part].values()
     )
