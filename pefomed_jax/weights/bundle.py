@@ -92,6 +92,7 @@ def _bundle(folder: pathlib.Path) -> ConfigDict:
     preset = read_json(folder / PRESET)
     if absent := [key for key in VISION.values() if key not in preset]:
         raise UserError(f"{folder / PRESET} has no '{absent[0]}'")
+    _check_numbers(folder / PRESET, preset)
     out, adapter = config_lib.make("vqa", "small"), folder / "adapter"
     with out.unlocked():
         out.model.vision = ConfigDict({ours: preset[key] for ours, key in VISION.items()})
@@ -107,6 +108,14 @@ def _bundle(folder: pathlib.Path) -> ConfigDict:
         out.weights.update(base="", llm=str(folder / "llama"), vision=str(found[0]))
         out.tokenizer = ""
     return out.lock()
+
+
+def _check_numbers(path: pathlib.Path, preset: dict[str, Any]) -> None:
+    whole = (*VISION.values(), "concat", "lora_r")
+    for key in (name for name in (*whole, "lora_alpha") if name in preset):
+        value, kinds = preset[key], int if key in whole else (int, float)
+        if isinstance(value, bool) or not isinstance(value, kinds) or value <= 0:
+            raise UserError(f"{path}: {key}={value!r} is no number above 0")
 
 
 def targets(modules: Any) -> str:

@@ -97,9 +97,11 @@ def open_torch(path: pathlib.Path) -> Tensors:
         raise UserError(f"{path} holds no dict of tensors")
     import torch
 
+    if odd := [name for name in content if not isinstance(name, str)]:
+        raise UserError(f"{path}: {odd[0]!r} is no name of a tensor; save a dict of names")
     if odd := [name for name, value in content.items() if not isinstance(value, torch.Tensor)]:
         raise UserError(f"{path}: '{odd[0]}' is {type(content[odd[0]]).__name__}, not a tensor")
-    return {name: _from_torch(path, value) for name, value in content.items()}
+    return {name: _from_torch(path, name, value) for name, value in content.items()}
 
 
 def load_torch(path: pathlib.Path) -> Any:
@@ -133,6 +135,10 @@ def load_torch(path: pathlib.Path) -> Any:
             ) from None
         raise UserError(f"{path} is damaged or no PyTorch file; copy it again") from None
     except (RuntimeError, EOFError, ValueError, OSError) as error:
+        if "TorchScript" in str(error):
+            raise UserError(
+                f"{path} is a TorchScript program, which is never run; save its state_dict()"
+            ) from None
         reason = str(error).split("\n")[0][:120]
         raise UserError(f"{path} is damaged or cut short ({reason}); copy it again") from None
 
@@ -142,11 +148,16 @@ def _is_pickle(path: pathlib.Path) -> bool:
         return file.read(2) in (b"PK", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 
 
-def _from_torch(path: pathlib.Path, tensor: Any) -> Tensor:
+def _from_torch(path: pathlib.Path, key: str, tensor: Any) -> Tensor:
     import torch
 
-    half = tensor.dtype == torch.bfloat16
-    name = "bfloat16" if half else str(tensor.dtype).removeprefix("torch.")
+    name = str(tensor.dtype).removeprefix("torch.")
+    if name not in {dtype.name for dtype in DTYPES.values()} or tensor.is_quantized:
+        raise UserError(f"{path}: '{key}' is of type {name}, not {', '.join(DTYPES)}")
+    if tensor.layout != torch.strided or tensor.is_meta:
+        kind = "without values (meta)" if tensor.is_meta else "sparse"
+        raise UserError(f"{path}: '{key}' is {kind}; save it dense, with its values")
+    half = name == "bfloat16"
 
     def read() -> np.ndarray:
         if half:  # NumPy knows no bfloat16 of torch's

@@ -44,18 +44,38 @@ def read(folder: pathlib.Path) -> dict[str, Any]:
     for key, value in FIXED.items():
         if content.get(key, value) != value:
             raise UserError(f"{path}: {key}={content[key]} is not supported, only {value}")
-    out = {ours: content[theirs] for ours, theirs in SIZES.items()}
+    _check_plain(path, content)
+    out = {ours: _number(path, content, theirs) for ours, theirs in SIZES.items()}
     head_size = content.get("head_dim") or out["width"] // out["heads"]
     if head_size * out["heads"] != out["width"]:
         raise UserError(f"{path}: head_dim={head_size} is not hidden_size / num_attention_heads")
     rope = _rope(content)
+    theta = {"rope_theta": 10000.0, **content, **rope}
     return out | {
         "kv_heads": content.get("num_key_value_heads") or out["heads"],
         "norm_eps": float(out["norm_eps"]),
-        "rope_theta": float(rope.get("rope_theta", content.get("rope_theta", 10000.0))),
+        "rope_theta": float(_number(path, theta, "rope_theta")),
         "rope_scaling": _scaling(path, rope),
         "tie_embeddings": bool(content.get("tie_word_embeddings", False)),
     }
+
+
+def _check_plain(path: pathlib.Path, content: dict[str, Any]) -> None:
+    """Raises UserError where the weights are packed, or only some positions turn."""
+    if content.get("quantization_config"):
+        raise UserError(f"{path}: quantised weights cannot be read; give those they were made from")
+    part = _rope(content).get("partial_rotary_factor", content.get("partial_rotary_factor"))
+    if part not in (None, 1, 1.0):
+        raise UserError(f"{path}: partial_rotary_factor={part} is not supported, only 1")
+
+
+def _number(path: pathlib.Path, content: dict[str, Any], key: str) -> int | float:
+    """A field that is above 0; whole where it counts something."""
+    value = content[key]
+    kinds = (int, float) if key in ("rms_norm_eps", "rope_theta", *SCALING) else int
+    if isinstance(value, bool) or not isinstance(value, kinds) or not value > 0:
+        raise UserError(f"{path}: {key}={value!r} is no number above 0; copy the file again")
+    return value
 
 
 def _rope(content: dict[str, Any]) -> dict[str, Any]:
@@ -74,7 +94,7 @@ def _scaling(path: pathlib.Path, rope: dict[str, Any]) -> tuple[Any, ...]:
         )
     if absent := [key for key in keys if key not in rope]:
         raise UserError(f"{path}: rope_type '{kind}' has no '{absent[0]}'; copy the file again")
-    return (kind, *(float(rope[key]) for key in keys))
+    return (kind, *(float(_number(path, rope, key)) for key in keys))
 
 
 def origin(weights: Any) -> dict[str, Any]:

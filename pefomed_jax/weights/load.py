@@ -92,6 +92,8 @@ def _check_shape(entry: names.Entry, leaf: Any, layers: int, path: str, tensor: 
             f"{tensor.file}: '{entry.foreign}' is {list(tensor.shape)}, this model has "
             f"{list(shape)}{_advice(entry, tensor, shape)}"
         )
+    if np.issubdtype(tensor.dtype, np.integer):
+        raise UserError(f"{tensor.file}: '{entry.foreign}' holds whole numbers, no weights")
 
 
 def _advice(entry: names.Entry, tensor: Tensor, shape: tuple[int, ...]) -> str:

@@ -67,6 +67,8 @@ def read(path: pathlib.Path, abstract: Tree, lora: Any) -> Tree:
         )
     entries = table(leaves, spelling)
     held = _held(leaves, {e.path for e in entries if e.foreign in tensors})
+    if not held:
+        raise UserError(f"{path} holds nothing that trains here; see config.lora.targets")
     name = f"checkpoint {path.name}"
     return fill(unflatten_dict(held, sep="/"), entries, tensors, [names.INV_FREQ], name)
 
@@ -150,6 +152,8 @@ def read_config(path: pathlib.Path) -> dict[str, Any]:
         plain = {key: content.get(key, value) for key, value in PLAIN.items()}
         out = {"rank": int(content["r"]), "alpha": float(content["lora_alpha"])}
         targets = content["target_modules"]
+        if not targets or not isinstance(targets, str | list):
+            raise ValueError(f"target_modules={targets}")
     except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
         raise UserError(f"{path} is damaged or no LoRA's ({error!r}); copy it again") from None
     plain["init_lora_weights"] = start = content.get("init_lora_weights", True)

@@ -134,3 +134,9 @@ def test_a_damaged_config_names_its_file(tmp_path):
     refused(tmp_path, "preset 'huge' is not one of tiny, small, 7b")
     write(path, {"made_from": {}, "task": "vqa"})
     refused(tmp_path, path, "is not of a native folder", "'model'")
+
+
+@pytest.mark.parametrize("value", [0, -3, "16", 2.5, True, None])
+def test_a_size_that_is_none(tmp_path, value):
+    folder = write_bundle(tmp_path, vit_depth=value)
+    refused(folder, folder / "preset.json", f"vit_depth={value!r} is no number above 0")

@@ -63,6 +63,11 @@ def test_a_wrong_shape(llama, made):
     refused(read(llama, made), path, f"'{KEY}' is [48, 31], this model has [48, 32]", "size")
 
 
+def test_whole_numbers_are_no_weights(llama, made):
+    path = change(llama / "model.safetensors", **{KEY: np.ones((48, 32), np.int32)})
+    refused(read(llama, made), path, f"'{KEY}' holds whole numbers, no weights")
+
+
 @pytest.mark.parametrize("cut", [4, 200, -1])
 def test_safetensors_cut_short(llama, made, cut):
     path = llama / "model.safetensors"
@@ -136,6 +141,14 @@ def test_a_damaged_index(sharded, made, text):
         ({"rope_parameters": {"rope_type": "yarn", "factor": 2.0}}, "only default, linear, llama3"),
         ({"rope_scaling": {"type": "linear"}}, "rope_type 'linear' has no 'factor'"),
         ({"rope_scaling": {"rope_type": "llama3", "factor": 8}}, "has no 'low_freq_factor'"),
+        ({"hidden_size": "32"}, "hidden_size='32' is no number above 0; copy the file again"),
+        ({"num_hidden_layers": True}, "num_hidden_layers=True is no number above 0"),
+        ({"vocab_size": 64.0}, "vocab_size=64.0 is no number above 0"),
+        ({"rms_norm_eps": 0}, "rms_norm_eps=0 is no number above 0"),
+        ({"rope_theta": "1e4", "rope_parameters": None}, "rope_theta='1e4' is no number above 0"),
+        ({"rope_scaling": {"type": "linear", "factor": -2}}, "factor=-2 is no number above 0"),
+        ({"quantization_config": {"bits": 4}}, "quantised weights cannot be read"),
+        ({"partial_rotary_factor": 0.5}, "partial_rotary_factor=0.5 is not supported, only 1"),
     ],
 )
 def test_a_decoder_that_this_one_is_not(llama, fields, said):

@@ -81,6 +81,22 @@ def test_an_adapter_that_is_no_plain_lora(tmp_path, made, option):
     refused(call, file, f"{option}={value} is not supported, only plain LoRA")
 
 
+@pytest.mark.parametrize("modules", [None, [], "", 3])
+def test_an_adapter_that_names_no_modules(tmp_path, made, modules):
+    folder = adapter(tmp_path / "adapter", made)
+    file = folder / "adapter_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"target_modules": modules}))
+    call = lambda: trained.read(folder, trained_tree(made), made.lora)  # noqa: E731
+    refused(call, file, f"is damaged or no LoRA's (ValueError('target_modules={modules}'))")
+
+
+def test_a_checkpoint_with_nothing_that_trains(tmp_path, made):
+    folder = adapter(tmp_path / "adapter", made)
+    tree = {"llm": {"layers": {"0": {"mlp": {"up_proj": {"lora_a": np.ones((32, 3))}}}}}}
+    call = lambda: trained.read(folder, tree, made.lora)  # noqa: E731
+    refused(call, folder, "holds nothing that trains here", "config.lora.targets")
+
+
 def test_a_start_that_leaves_the_base_alone_is_plain(tmp_path, made):
     folder = adapter(tmp_path / "adapter", made)
     file = folder / "adapter_config.json"

@@ -1,6 +1,7 @@
 """Tensors in files: described without being read, whatever wrote them."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -124,3 +125,29 @@ def test_a_single_file_counts_before_an_index(tmp_path):
     index = {"weight_map": {"x": "model-00001.safetensors"}}
     (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
     np.testing.assert_array_equal(files.open_folder(tmp_path)["x"].read(), [1, 1])
+
+
+ODD = {
+    "a name that is a number": (lambda torch: {7: torch.ones(2)}, "7 is no name of a tensor"),
+    "sparse": (lambda torch: {"x": torch.eye(3).to_sparse()}, "'x' is sparse; save it dense"),
+    "meta": (lambda torch: {"x": torch.ones(2, device="meta")}, "'x' is without values (meta)"),
+    "complex": (lambda torch: {"x": torch.ones(2, dtype=torch.cfloat)}, "'x' is of type complex64"),
+    "flags": (lambda torch: {"x": torch.ones(2, dtype=torch.bool)}, "'x' is of type bool, not F64"),
+}
+
+
+@pytest.mark.parametrize("kind", ODD)
+def test_torch_files_of_other_tensors(tmp_path, kind):
+    torch = pytest.importorskip("torch", reason="reads what torch writes")
+    make, said = ODD[kind]
+    torch.save(make(torch), tmp_path / "x.pth")
+    with pytest.raises(UserError, match=re.escape(f"{tmp_path / 'x.pth'}: {said}")):
+        files.open_file(tmp_path / "x.pth")
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+def test_a_program_of_torch_is_not_run(tmp_path):
+    torch = pytest.importorskip("torch", reason="reads what torch writes")
+    torch.jit.script(torch.nn.Linear(2, 2)).save(str(tmp_path / "x.pth"))
+    with pytest.raises(UserError, match=r"x\.pth is a TorchScript program, which is never run"):
+        files.open_file(tmp_path / "x.pth")
