@@ -6,6 +6,7 @@ from setuptools import find_packages, setup
 
 HERE = pathlib.Path(__file__).parent
 TORCH = ["torch==2.13.0; python_version < '3.12'", "peft>=0.21; python_version < '3.12'"]
+DATA = ("json", "html", "css", "js")  # beside the code that uses it
 
 setup(
     name="pefomed_jax",
@@ -16,7 +17,9 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=find_packages(include=["pefomed_jax", "pefomed_jax.*"]),
-    package_data={"pefomed_jax": ["assets/**/*", "evaluation/*.json"]},
+    package_data={
+        "pefomed_jax": ["assets/**/*", *(f"evaluation/*.{kind}" for kind in DATA)],
+    },
     install_requires=[
         "absl-py>=2.1",
         "array_record>=0.5.1",

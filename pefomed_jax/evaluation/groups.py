@@ -30,7 +30,7 @@ def tables(
     if measure is None:
         return {}
     if fields is None:
-        members = {name: _members(rows, name) for name in USUAL if any(name in r for r in rows)}
+        members = {name: members_of(rows, name) for name in USUAL if any(name in r for r in rows)}
         members = {name: groups for name, groups in members.items() if 2 <= len(groups) <= MOST}
     else:
         members = {name: _asked(rows, name) for name in fields}
@@ -44,7 +44,7 @@ def _asked(rows: Sequence[Row], name: str) -> dict[str, list[int]]:
             f"--group_by: no case has a field '{name}'{nearest(name, known)}; "
             f"there are {', '.join(known)}"
         )
-    groups = _members(rows, name)
+    groups = members_of(rows, name)
     if len(groups) > MOST_ASKED:
         raise UserError(
             f"--group_by: '{name}' has {len(groups)} values; name a field of {MOST_ASKED} or fewer"
@@ -52,7 +52,7 @@ def _asked(rows: Sequence[Row], name: str) -> dict[str, list[int]]:
     return groups
 
 
-def _members(rows: Sequence[Row], name: str) -> dict[str, list[int]]:
+def members_of(rows: Sequence[Row], name: str) -> dict[str, list[int]]:
     """The rows of each value of a field, larger groups first."""
     groups: dict[str, list[int]] = {}
     for i, row in enumerate(rows):

@@ -4,7 +4,6 @@
 results.json and cases.jsonl.
 """
 
-import importlib.util
 import json
 import math
 import os
@@ -16,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import pefomed_jax
-from pefomed_jax.evaluation import groups, intervals, paired, protocols
+from pefomed_jax.evaluation import groups, intervals, page, paired, protocols
 from pefomed_jax.evaluation.measure import Measure, Skipped, joined
 from pefomed_jax.evaluation.notes import notes
 from pefomed_jax.evaluation.protocols import Family, Protocol
@@ -225,15 +224,15 @@ def write_results(
 def write(
     folder: str | os.PathLike[str],
     made: Evaluation,
-    images: pathlib.Path | None = None,
+    images: page.Images | None = None,
 ) -> None:
     """results.json, cases.jsonl, the page and its tables; each is there in full or not at all."""
     folder = pathlib.Path(folder)
     write_predictions(folder / "cases.jsonl", made.cases)
-    if importlib.util.find_spec("pefomed_jax.evaluation.page"):
-        from pefomed_jax.evaluation import page
-
-        page.write(folder / "report.html", made.results, made.cases, images)
+    held = {} if made.test.measure is None else made.test.measure.cases
+    names = [name for name in held if not name.startswith("exact_match_")]
+    for name, text in page.files(made.results, made.cases, names, images).items():
+        _write(folder / name, text)
     text = json.dumps(made.results, indent=1, ensure_ascii=False, allow_nan=False)
     _write(folder / "results.json", text + "\n")
 

@@ -1,0 +1,102 @@
+"""The page of an evaluation, report.html, and its tables for spreadsheets.
+
+The page is one file that loads nothing: its policy forbids it, styles and program are let in by
+their hashes, and images are small JPEGs inside it.
+"""
+
+import base64
+import hashlib
+import html
+import string
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from typing import Any
+
+from pefomed_jax.evaluation import page_cases, page_charts, page_csv, page_images, page_tables
+from pefomed_jax.evaluation.page_images import Images
+
+Case = Mapping[str, Any]  # a line of cases.jsonl
+Results = Mapping[str, Any]  # results.json
+
+BUDGET = 19_000_000  # bytes of the page
+TITLES = {"vqa": "Answers to questions", "report": "Reports"}
+
+
+def files(
+    results: Results, cases: Sequence[Case], names: Sequence[str], images: Images | None = None
+) -> dict[str, str]:
+    """{file name: text} of report.html, scores.csv and cases.csv.
+
+    `names` are the scores that the cases hold; `images` is the folder of their images, or opens
+    one by the field `image`. Absolute paths are found without it.
+    """
+    return {
+        "report.html": page(results, cases, names, images),
+        "scores.csv": page_csv.scores(results),
+        "cases.csv": page_csv.cases(cases),
+    }
+
+
+def page(
+    results: Results,
+    cases: Sequence[Case],
+    names: Sequence[str],
+    images: Images | None,
+    budget: int = BUDGET,
+) -> str:
+    """The whole page; as many thumbnails as fit in `budget` bytes, those of the worst cases first.
+
+    What does not fit is counted on the page.
+    """
+    listed = page_cases.listed(results, cases, names)
+    left = budget - len(listed.data.encode()) - 200_000
+    thumbnails = page_images.thumbnails(listed.images, images, left)
+    text = {
+        "title": html.escape(_title(results)),
+        "header": page_tables.header(results, TITLES.get(results["task"], results["task"])),
+        "sections": _sections(results, cases, names),
+        **page_cases.controls(listed, thumbnails),
+        "signature": html.escape(results["signature"]),
+        "data": _inline(listed.data),
+        "images": _inline(page_cases.dumps([[p.name, p.uri, p.why] for p in thumbnails])),
+    }
+    style, program = _asset("page.css"), _asset("page.js") + _asset("page_card.js")
+    policy = (
+        f"default-src 'none'; img-src data:; style-src {_hash(style)}; script-src {_hash(program)}"
+    )
+    text |= {"style": style, "program": program, "policy": policy}
+    return string.Template(_asset("page.html")).substitute(text)
+
+
+def _title(results: Results) -> str:
+    split = f"split {results['split']}, " if results["split"] else ""
+    n = results["counts"]["test"]["n_cases"]
+    return f"protocol {results['protocol']}, {split}{page_tables.cases(n)}"
+
+
+def _sections(results: Results, cases: Sequence[Case], names: Sequence[str]) -> str:
+    parts = {
+        "Scores": page_tables.scores(results),
+        "Comparison": page_tables.comparison(results),
+        "Groups": page_tables.groups(results),
+        "Distributions": page_charts.distributions(cases, names),
+    }
+    return "\n".join(
+        f'<section id="{name.lower()}"><h2>{name}</h2>\n{part}</section>'
+        for name, part in parts.items()
+        if part
+    )
+
+
+def _asset(name: str) -> str:
+    return (resources.files("pefomed_jax.evaluation") / name).read_text(encoding="utf-8")
+
+
+def _inline(json_text: str) -> str:
+    """JSON that no text in it can end or turn into something else inside a script element."""
+    return json_text.replace("<", "\\u003c").replace(">", "\\u003e")
+
+
+def _hash(text: str) -> str:
+    digest = hashlib.sha256(text.encode()).digest()
+    return f"'sha256-{base64.b64encode(digest).decode()}'"

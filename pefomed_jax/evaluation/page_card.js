@@ -1,0 +1,103 @@
+// One case of the list. Every text becomes a text node, never markup.
+
+const MOST_COMPARED = 600; // words of a text whose differences are marked
+
+function el(tag, name, ...children) {
+  const made = document.createElement(tag);
+  if (name) made.className = name;
+  made.append(...children);
+  return made;
+}
+
+function card(row) {
+  const made = el("li", "case");
+  const films = row[IMAGES].map((i) => film(...images[i]));
+  if (films.length) made.append(el("div", "films", ...films));
+  else made.classList.add("bare");
+  const prompt = data.prompts[row[PROMPT]];
+  made.append(top(row), prompt.length ? text(prompt, "prompt") : el("span"), sides(row), values(row));
+  return made;
+}
+
+function film(name, uri, why) {
+  if (!uri) return el("div", "no-film", `image ${why}: ${name}`);
+  const made = el("img");
+  made.src = uri;
+  made.alt = `image ${name}`;
+  made.title = name;
+  return made;
+}
+
+function top(row) {
+  const made = el("div", "top", el("h3", "", row[ID]));
+  made.append(row[MATCH] ? el("span", "badge hit", "✓ match") : el("span", "badge miss", "✗ no match"));
+  data.fields.forEach((name, f) => {
+    const held = row[FIELDS][f];
+    if (held === null) return;
+    const cut = typeof held === "string" ? "" : ` … [${held[1].toLocaleString("en")} characters]`;
+    made.append(el("span", "field", `${name}: ${whole(held)}${cut}`));
+  });
+  return made;
+}
+
+function text(held, name, marked = null) {
+  const made = el("p", `text ${name}`);
+  if (!length(held)) made.append(el("span", "none", "(empty)"));
+  else if (marked) made.append(...marked);
+  else made.append(whole(held));
+  if (typeof held !== "string")
+    made.append(el("span", "cut", ` … cut here: ${held[1].toLocaleString("en")} characters in all`));
+  return made;
+}
+
+function sides(row) {
+  const pairs = byId("marks").checked ? row[REFERENCES].map((held) => differences(held, row[ANSWER])) : [];
+  const kept = pairs.map((pair) => (pair ? pair.common : -1));
+  const best = kept.indexOf(Math.max(...kept));
+  const references = row[REFERENCES].map((held, i) =>
+    text(held, "", i === best && pairs[i] ? marks(held, pairs[i].left, "absent") : null));
+  const answer = text(row[ANSWER], "answer",
+    pairs[best] ? marks(row[ANSWER], pairs[best].right, "added") : null);
+  const several = references.length > 1 ? `references (${references.length})` : "reference";
+  return el("div", "sides", el("div", "", el("h4", "", several), ...references),
+    el("div", "", el("h4", "", "prediction"), answer));
+}
+
+function values(row) {
+  const made = el("div", "values");
+  data.scores.forEach((name, s) => {
+    const value = row[SCORES][s];
+    made.append(el("span", "", `${name} `, el("b", "", value === null ? "not counted" : value.toFixed(3))));
+  });
+  return made;
+}
+
+const bare = (word) => word.toLowerCase().replace(/[^\p{L}\p{N}]+/gu, "");
+
+// Which words of each side are in their longest common subsequence; null where there is none.
+function differences(reference, answer) {
+  const [a, b] = [words(reference).map(bare), words(answer).map(bare)];
+  if (!a.length || !b.length || Math.max(a.length, b.length) > MOST_COMPARED) return null;
+  const table = Array.from({ length: a.length + 1 }, () => new Uint16Array(b.length + 1));
+  for (let i = a.length - 1; i >= 0; i--)
+    for (let j = b.length - 1; j >= 0; j--)
+      table[i][j] = a[i] === b[j] ? table[i + 1][j + 1] + 1 : Math.max(table[i + 1][j], table[i][j + 1]);
+  if (!table[0][0]) return null;
+  const [left, right] = [new Set(), new Set()];
+  for (let i = 0, j = 0; i < a.length && j < b.length;) {
+    if (a[i] === b[j]) { left.add(i++); right.add(j++); }
+    else if (table[i + 1][j] >= table[i][j + 1]) i++;
+    else j++;
+  }
+  return { common: table[0][0], left, right };
+}
+
+// The text as nodes, words outside of `common` marked, white space as it was.
+function marks(held, common, name) {
+  let n = -1;
+  return whole(held).split(/(\s+)/).map((part) => {
+    if (!part || /^\s/.test(part)) return part;
+    n += 1;
+    return common.has(n) || !bare(part) ? part : el("mark", name, part);
+  });
+}

@@ -1,0 +1,119 @@
+"""Images of the page: each distinct one as a small JPEG in a data URI, or why there is none."""
+
+import base64
+import io
+import itertools
+import pathlib
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from pefomed_jax.data.images import to_rgb
+
+Picture = Image.Image | np.ndarray
+Images = pathlib.Path | Callable[[str], Picture]  # their folder, or what opens one by its name
+
+# longest side in pixels: bytes of a typical data URI
+SIZES = {224: 11_000, 160: 6_500, 112: 4_000}
+QUALITY = 80
+AT_ONCE = 64  # images between two looks at the budget
+
+MISSING, BROKEN, OVER, UNKNOWN = "not found", "cannot be read", "left out", "not looked for"
+
+
+class Thumbnail(NamedTuple):
+    """One image: its name in the cases, and its data URI or why it has none."""
+
+    name: str
+    uri: str = ""
+    why: str = ""
+
+
+def thumbnails(names: Sequence[str], images: Images | None, budget: int) -> list[Thumbnail]:
+    """One for each name, in order; once `budget` bytes are used up the rest is left out."""
+    size = _size(len(names), budget)
+    made: list[Thumbnail] = []
+    with ThreadPoolExecutor() as pool, _progress(len(names)) as bar:
+        for some in _pieces(names):
+            if budget <= 0:
+                made += [Thumbnail(name, why=OVER) for name in some]
+                continue
+            for found in pool.map(lambda name: _thumbnail(name, images, size), some):
+                budget -= len(found.uri)
+                made.append(
+                    found if budget > 0 or not found.uri else Thumbnail(found.name, "", OVER)
+                )
+            bar.update(len(some))
+    return made
+
+
+def _pieces(names: Sequence[str]) -> Iterator[Sequence[str]]:
+    return (names[i : i + AT_ONCE] for i in range(0, len(names), AT_ONCE))
+
+
+def _progress(total: int) -> tqdm:
+    return tqdm(total=total, desc="images of the page", delay=2, disable=None, leave=False)
+
+
+def _size(count: int, budget: int) -> int:
+    fits = (size for size, typical in SIZES.items() if count * typical <= budget)
+    return next(fits, min(SIZES))
+
+
+def _thumbnail(name: str, images: Images | None, size: int) -> Thumbnail:
+    try:
+        picture = _open(name, images)
+        if picture is None:
+            return Thumbnail(name, why=UNKNOWN if images is None else MISSING)
+        return Thumbnail(name, _uri(picture, size))
+    # Pillow raises errors of many kinds over damaged files
+    except Exception as error:
+        return Thumbnail(name, why=f"{BROKEN} ({type(error).__name__})")
+
+
+def _open(name: str, images: Images | None) -> Picture | None:
+    """The picture of a name; None where there is no such file."""
+    if callable(images):
+        return images(name)
+    path = pathlib.Path(name)
+    places = [path] if path.is_absolute() else []
+    if images is not None:
+        places += [images / path, images / path.name]
+    found = next((place for place in places if place.is_file()), None)
+    return None if found is None else Image.open(found)
+
+
+def _uri(picture: Picture, size: int) -> str:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of damaged metadata, of large images
+        if isinstance(picture, Image.Image):
+            picture.draft(None, (2 * size, 2 * size))
+        small = to_rgb(picture)
+        small.thumbnail((size, size))
+    data = io.BytesIO()
+    small.save(data, "JPEG", quality=QUALITY, optimize=True)
+    return "data:image/jpeg;base64," + base64.b64encode(data.getvalue()).decode()
+
+
+def summary(found: Sequence[Thumbnail]) -> str:
+    """How many images are shown and why others are not; '' where all are."""
+    if all(image.uri for image in found):
+        return ""
+    ways = {
+        UNKNOWN: "no folder was given: --images=FOLDER",
+        OVER: "left out to keep this page small",
+        MISSING: MISSING,
+        BROKEN: BROKEN,
+    }
+    parts = [f"{sum(bool(image.uri) for image in found)} of {len(found)} images are shown"]
+    for why, said in ways.items():
+        names = [image.name for image in found if image.why.startswith(why)]
+        some = ", ".join(itertools.islice(names, 3)) + (", …" if len(names) > 3 else "")
+        named = f" ({some})" if why in (MISSING, BROKEN) else ""
+        parts += [f"{len(names)} {said}{named}"] * bool(names)
+    return "; ".join(parts)
