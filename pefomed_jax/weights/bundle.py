@@ -16,6 +16,8 @@ from pefomed_jax.errors import UserError
 from pefomed_jax.weights import parts, trained
 
 PRESET = "preset.json"
+DEMO = pathlib.Path(__file__).parents[1] / "assets" / "tiny" / "demo"
+EMBEDDED = {"tiny": "", "demo": str(DEMO)}  # name: what was trained over the tiny base
 # ours: theirs
 VISION = {
     "image_size": "image_size",
@@ -28,12 +30,15 @@ VISION = {
 
 
 def config(path: pathlib.Path | str) -> ConfigDict:
-    """The config under which the path's weights are loaded; 'tiny' is the embedded base.
+    """The config under which the path's weights are loaded.
 
+    'tiny' is the embedded base, 'demo' the same with what a run of configs/mrg.py trained.
     Errors: UserError where there is nothing of the three kinds.
     """
-    if str(path) == "tiny":
-        return config_lib.make("mrg")
+    if str(path) in EMBEDDED:
+        out = config_lib.make("mrg")
+        out.weights.checkpoint = EMBEDDED[str(path)]
+        return out
     path = pathlib.Path(path).expanduser()
     if (path / PRESET).is_file():
         return _bundle(path)

@@ -60,10 +60,17 @@ def write(config: ConfigDict, to: str, held: list[str], run: Run | None = None) 
     lines += [*(f"- `{line}`" for line in held), "", "## Base", ""]
     lines += [f"- `weights.{k}`: {_public(v)}" for k, v in config.weights.items() if v]
     lines += [f"- sizes: `{json.dumps(config.model.to_dict())}`", ""]
-    lines += ["## Licences", "", "- base: the licence of its own weights goes on to hold "]
-    lines[-1] += "(for LLaMA-2 the LLAMA 2 Community License)"
+    lines += ["## Licences", "", f"- base: {_base_licence(config.weights)}"]
     lines += _training(run) if run else []
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _base_licence(weights: ConfigDict) -> str:
+    if weights.base == "tiny" and not (weights.llm or weights.vision):
+        return "embedded in this package (Apache-2.0)"
+    return (
+        "the licence of its own weights goes on to hold (for LLaMA-2 the LLAMA 2 Community License)"
+    )
 
 
 def _public(name: str) -> str:
