@@ -17,7 +17,6 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from pefomed_jax import base as base_lib
-from pefomed_jax import config as config_lib
 from pefomed_jax.batch import Batch, Case
 from pefomed_jax.data import images as images_lib
 from pefomed_jax.data import prompts as prompts_lib
@@ -27,12 +26,10 @@ from pefomed_jax.data.tokens import Encoder, Row, collate
 from pefomed_jax.decoding import merge, options
 from pefomed_jax.decoding.generate import Generate, make_generate
 from pefomed_jax.decoding.text import to_text
-from pefomed_jax.errors import UserError, nearest
+from pefomed_jax.errors import UserError
 from pefomed_jax.evaluation.predict import place
 from pefomed_jax.models import mllm
-from pefomed_jax.parallel import mesh as mesh_lib
-from pefomed_jax.training import restore
-from pefomed_jax.weights import bundle
+from pefomed_jax.training import opened, restore
 
 Picture = Image.Image | np.ndarray | str | pathlib.Path
 Pictures = Sequence[Picture] | np.ndarray
@@ -176,30 +173,10 @@ def load(path: str | pathlib.Path | ConfigDict, **fields: Any) -> Model:
     does not fit the devices here becomes fsdp over all of them. Errors: UserError for what is not
     there or does not fit.
     """
-    config = path if isinstance(path, ConfigDict) else bundle.config(path)
-    config = config.copy_and_resolve_references()
-    known = config_lib.fields(config)
-    for name, value in fields.items():
-        field = name.replace("__", ".")
-        if field not in known:
-            raise UserError(f"the config has no field '{field}'{nearest(field, known)}")
-        try:
-            config.update_from_flattened_dict({field: value})
-        except TypeError:
-            kind = type(known[field]).__name__
-            raise UserError(f"{field}={value!r} is no {kind}, as the field is") from None
-    if not isinstance(path, ConfigDict) and not any(name.startswith("mesh__") for name in fields):
-        _fit_mesh(config)
-    return Model(restore.restore(config))
-
-
-def _fit_mesh(config: ConfigDict) -> None:
-    """The mesh of a run of other devices becomes one of all that are here, split for storage."""
-    try:
-        mesh_lib.make(config.mesh)
-    except UserError:
-        print(f"the run's mesh {dict(config.mesh)} does not fit here: fsdp over all devices")
-        config.mesh.update(data=1, fsdp=-1, tensor=1)
+    named = {name.replace("__", "."): value for name, value in fields.items()}
+    if isinstance(path, ConfigDict):
+        return Model(restore.restore(opened.with_fields(path, named)))
+    return Model(restore.restore(opened.config(path, named)))
 
 
 def _listed(images: Pictures) -> Pictures:

@@ -68,4 +68,8 @@ class Encoding:
 
     def prompt_rows(self, cases: Sequence[Case]) -> list[Row]:
         """Cases to be answered."""
-        return self.encoder.prompt_rows([self.prompts.evaluate(case) for case in cases])
+        return self.question_rows([[case] for case in cases])
+
+    def question_rows(self, rows: Sequence[Sequence[Case]]) -> list[Row]:
+        """Images with their cases, to be answered."""
+        return self.encoder.question_rows([[self.prompts.evaluate(c) for c in row] for row in rows])

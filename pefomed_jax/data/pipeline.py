@@ -96,9 +96,9 @@ def train_batches(
     Errors: UserError where the global batch does not divide by the processes.
     """
     order = make_order(cases, tokenizer, config) if order is None else order
-    share = _share(order.batch_size, process_index, process_count)
+    share = share_of(order.batch_size, process_index, process_count)
     make = _TrainBatch(Loader.of(source, tokenizer, config), cases, order, share)
-    for k, batch in _run(make, start, config.train.steps, config.data.workers):
+    for k, batch in run(make, start, config.train.steps, config.data.workers):
         yield k, batch, order.n_cases(k)
 
 
@@ -123,37 +123,9 @@ def loss_batches(
     longest = max(len(row.targets) for row in rows)
     shape = (row_length(rows), round_up(longest))
     b = config.eval.batch_size
-    make = _EvalBatch(loader, cases, rows, shape, b, _share(b, process_index, process_count))
-    for k, batch in _run(make, 0, -(-len(cases) // b), config.data.workers):
+    make = _LossBatch(loader, cases, rows, shape, b, share_of(b, process_index, process_count))
+    for k, batch in run(make, 0, -(-len(cases) // b), config.data.workers):
         yield batch, len(cases[k * b : (k + 1) * b])
-
-
-def eval_batches(
-    source: Source,
-    cases: Sequence[Case],
-    tokenizer: Any,
-    config: ConfigDict,
-    *,
-    length: int | None = None,
-    process_index: int = 0,
-    process_count: int = 1,
-) -> Iterator[tuple[Batch, list[Case]]]:
-    """(prompts to be answered, the cases of this process's rows), in order.
-
-    One case a row, `eval.batch_size` rows over all processes; the last batch repeats its last
-    prompt in the rows past its cases, so that these end when it ends. `length`: T of all batches,
-    to share one compilation between sets of cases; default: the longest prompt's, rounded up.
-    """
-    if not cases:
-        return
-    loader = Loader.of(source, tokenizer, config)
-    rows = loader.encoding.prompt_rows(cases)
-    length = length or row_length(rows)
-    b = config.eval.batch_size
-    share = _share(b, process_index, process_count)
-    make = _EvalBatch(loader, cases, rows, (length, 1), b, share, repeat=True)
-    for k, batch in _run(make, 0, -(-len(cases) // b), config.data.workers):
-        yield batch, list(cases[k * b : (k + 1) * b][share])
 
 
 def row_length(rows: Sequence[Row]) -> int:
@@ -192,7 +164,7 @@ class _TrainBatch:
 
 
 @dataclasses.dataclass(frozen=True)
-class _EvalBatch:
+class _LossBatch:
     """Batch number -> this process's share of `size` cases in turn, filled up."""
 
     loader: Loader
@@ -201,23 +173,20 @@ class _EvalBatch:
     shape: Bucket
     size: int
     share: slice
-    repeat: bool = False
 
     def __call__(self, k: int) -> tuple[int, Batch]:
         picked = range(k * self.size, min((k + 1) * self.size, len(self.cases)))
         mine = list(picked[self.share])
         missing = self.share.stop - self.share.start - len(mine)
-        if self.repeat:
-            mine += [picked[-1]] * missing
         pixels = [self.loader.image(self.cases[i]) for i in mine]
-        rows: list[Row | None] = [self.rows[i] for i in mine]
-        rows += [None] * (0 if self.repeat else missing)
+        rows: list[Row | None] = [*(self.rows[i] for i in mine), *[None] * missing]
         return k, self.loader.collate(rows, pixels, self.shape)
 
 
-def _run(
+def run(
     make: Callable[[int], tuple[int, Batch]], start: int, stop: int, workers: int
 ) -> Iterator[tuple[int, Batch]]:
+    """make(start), …, make(stop - 1), in order, made ahead by threads or worker processes."""
     threads = 1 if workers else min(4, os.cpu_count() or 1)
     options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=BUFFER)
     batches = grain.MapDataset.range(stop)[start:].map(make).to_iter_dataset(options)
@@ -230,7 +199,8 @@ def _run(
         iterator.close()
 
 
-def _share(size: int, process_index: int, process_count: int) -> slice:
+def share_of(size: int, process_index: int, process_count: int) -> slice:
+    """The rows of a global batch that a process makes. Errors: it does not divide."""
     if size % process_count:
         raise UserError(
             f"a batch of {size} rows does not divide by {process_count} processes; "

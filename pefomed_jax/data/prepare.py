@@ -55,13 +55,38 @@ def prepare(
         found = _check(source, cases, encoding, config, trained)
         bad += found.values()
         checked.append([case for i, case in enumerate(cases) if i not in found])
-    notes += _settle(bad, total, config, workdir)
+    notes += _settle(bad, total, config, None if workdir is None else _bad_rows_of(workdir))
     for name, cases in zip(("training", "test"), checked[::2], strict=True):
         if not cases:
             raise UserError(f"data: no {name} case is left in {source.name}; see config.data")
     for note in notes:
         print(note)
     return Splits(*checked, notes=tuple(notes))
+
+
+def split(source: Source, name: str, config: ConfigDict, listed: pathlib.Path) -> list[Case]:
+    """The cases that a run calls 'train', 'val' or 'test', their images checked, as it limits them.
+
+    Bad rows, those of the source's other splits among them, are listed in the file `listed`. Prints
+    notes. Errors: UserError for too many bad rows, or no case.
+    """
+    read = {part: source.cases(part) for part in ("train", "val", "test")}
+    bad = [*getattr(source, "bad_rows", ())]
+    total = sum(map(len, read.values())) + len(bad)
+    train, val, notes = _carve(source.name, read["train"], read["val"], config)
+    parts = {
+        "train": train[: config.data.limit or None],
+        "val": val,
+        "test": read["test"][: config.eval.limit or None],
+    }
+    found = _check(source, parts[name], None, config, trained=False)
+    notes = notes if name != "test" else []
+    for note in notes + _settle([*bad, *found.values()], total, config, listed):
+        print(note)
+    cases = [case for i, case in enumerate(parts[name]) if i not in found]
+    if not cases:
+        raise UserError(f"{source.name} has no case in the split '{name}'; give another --split")
+    return cases
 
 
 def digest(splits: Splits) -> str:
@@ -122,21 +147,17 @@ def _bad(source: Source, case: Case, field: str, problem: str, remedy: str) -> B
     return BadRow(f"{source.name}/{case.id}", 1, field, problem, remedy)
 
 
+def _bad_rows_of(workdir: str | pathlib.Path) -> pathlib.Path:
+    return pathlib.Path(workdir) / BAD_ROWS
+
+
 def _settle(
-    bad: list[BadRow], total: int, config: ConfigDict, workdir: str | pathlib.Path | None
+    bad: list[BadRow], total: int, config: ConfigDict, path: pathlib.Path | None
 ) -> list[str]:
-    """Lists the bad rows in the run's folder. Errors: more of them than may be skipped."""
+    """Lists the bad rows in a file. Errors: more of them than may be skipped."""
+    listed = list_bad(bad, path)
     if not bad:
-        if workdir is not None:
-            (pathlib.Path(workdir) / BAD_ROWS).unlink(missing_ok=True)
         return []
-    listed = ""
-    if workdir is not None:
-        path = pathlib.Path(workdir) / BAD_ROWS
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lines = [json.dumps(dataclasses.asdict(row), ensure_ascii=False) for row in bad]
-        path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-        listed = f", all in {path}"
     share = len(bad) / total
     if share > config.data.max_bad_fraction:
         raise UserError(
@@ -144,3 +165,16 @@ def _settle(
             f"--config.data.max_bad_fraction={np.ceil(share * 1e4) / 1e4:g} would skip them)"
         )
     return [f"skipped {len(bad)} bad rows of {total}{listed}; the first: {bad[0]}"]
+
+
+def list_bad(bad: list[BadRow], path: pathlib.Path | None) -> str:
+    """Writes the rows to `path`, or removes it where there are none; says where they are."""
+    if path is None:
+        return ""
+    if not bad:
+        path.unlink(missing_ok=True)
+        return ""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = [json.dumps(dataclasses.asdict(row), ensure_ascii=False) for row in bad]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return f", all in {path}"

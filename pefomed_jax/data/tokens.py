@@ -70,8 +70,16 @@ class Encoder:
 
     def prompt_rows(self, texts: Sequence[Text]) -> list[Row]:
         """Images with one question each, to be answered: no answer, no targets."""
-        ids = self._ids(piece for text in texts for piece in (text.before, text.after))
-        return [self._row(ids[t.before], [(ids[t.after], [])], training=False) for t in texts]
+        return self.question_rows([[text] for text in texts])
+
+    def question_rows(self, rows: Sequence[Sequence[Text]]) -> list[Row]:
+        """Images with their questions, to be answered: no answers, no targets."""
+        ids = self._ids(p for texts in rows for t in texts for p in (t.before, t.after))
+        made = []
+        for texts in rows:
+            branches = [(ids[text.after], []) for text in texts]
+            made.append(self._row(ids[texts[0].before], branches, training=False))
+        return made
 
     def _ids(self, pieces: Iterable[str]) -> dict[str, list[int]]:
         distinct = list(dict.fromkeys(pieces))

@@ -53,10 +53,20 @@ def _nucleus(scores: Float[Array, "R V"], top_p: float) -> Bool[Array, "R V"]:
 
 
 def choose(scores: Float[Array, "R V"], options: Options, key: Array | None) -> Int[Array, " R"]:
-    """The best token of each row, or one drawn."""
+    """The best token of each row, or one drawn, with one key for all rows or one for each."""
     if not options.sample:
         return jnp.argmax(scores, axis=-1).astype(jnp.int32)
-    return jax.random.categorical(key, narrow(scores, options)).astype(jnp.int32)
+    draw = jax.random.categorical
+    draw = jax.vmap(draw) if key.ndim else draw
+    return draw(key, narrow(scores, options)).astype(jnp.int32)
+
+
+def keys_at(key: Array | None, count: Int[Array, ""]) -> Array | None:
+    """The key, or the keys of the rows, for the token after `count` others."""
+    if key is None:
+        return None
+    fold = jax.random.fold_in
+    return jax.vmap(fold, (0, None))(key, count) if key.ndim else fold(key, count)
 
 
 def log_prob(logits: Float[Array, "R V"], token: Int[Array, " R"]) -> Float[Array, " R"]:

@@ -36,6 +36,7 @@ def make_generate(
 ) -> Generate:
     """A jitted (params, batch, key=None) -> Answers; sampling needs a key.
 
+    `key` may be keys [R], one for each answer, which then depends on no other of its batch.
     `params` may be in any form and is applied as it is, without a copy; what `merge.prepare`
     returns suits best. With `lanes` above 1 a row holds up to so many questions about one image, as
     branches 1, 2, …, whose prefix is computed once; a missing question, like a row of padding, has

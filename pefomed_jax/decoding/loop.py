@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from pefomed_jax.batch import Batch
 from pefomed_jax.decoding import prompt as prompts
-from pefomed_jax.decoding.choose import Seen, adjust, choose, log_prob, mark
+from pefomed_jax.decoding.choose import Seen, adjust, choose, keys_at, log_prob, mark
 from pefomed_jax.decoding.options import Options
 from pefomed_jax.models.cache import Cache
 
@@ -45,8 +45,8 @@ def run(
     shape = prompt.branch.shape
 
     def pick(s: _State) -> _State:
-        drawn = None if key is None else jax.random.fold_in(key, s.count)
-        token = choose(adjust(s.logits, s.seen, s.count, options), options, drawn)
+        scores = adjust(s.logits, s.seen, s.count, options)
+        token = choose(scores, options, keys_at(key, s.count))
         token = jnp.where(s.done, options.fill, token)
         log_probs = s.log_probs + jnp.where(s.done, 0.0, log_prob(s.logits, token))
         done = s.done | ends(token, options)

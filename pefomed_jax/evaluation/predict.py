@@ -1,72 +1,130 @@
 """Answers to all cases of a set: batches of prompts in, one row per case out."""
 
-from collections.abc import Callable, Iterable, Sequence
+import math
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 from jax.sharding import Mesh
+from jaxtyping import Int, UInt32
 
 from pefomed_jax.batch import Batch, Case
 from pefomed_jax.data.prompts import Prompts
-from pefomed_jax.decoding.generate import Generate
+from pefomed_jax.decoding.generate import Answers, Generate
 from pefomed_jax.decoding.text import to_text
+from pefomed_jax.errors import UserError
 from pefomed_jax.parallel import rules
 
 IMAGE = "<ImageHere>"  # stands for the image in a written prompt
+DIGITS = 6  # of a log-probability
+Row = dict[str, Any]
+Batches = Iterable[tuple[Batch, Sequence[Case | None]]]
 
 
 def predict(
     generate: Generate,
     params: Any,
-    batches: Iterable[tuple[Batch, Sequence[Case]]],
+    batches: Batches,
     tokenizer: Any,
     prompts: Prompts,
     mesh: Mesh | None = None,
     progress: Callable[[int], None] = lambda done: None,
-) -> list[dict[str, Any]]:
-    """One row per case, in order: id, image, prompt, reference, prediction, the source's fields.
-
-    `cut` is true where the answer did not end within the tokens it was given.
-
-    `batches` come from `data.pipeline.eval_batches`; rows past the cases are dropped. Under a mesh,
-    call it inside `jax.set_mesh(mesh)`; with several processes each gets the rows of its own cases.
-    `progress` is told how many cases are done.
-    """
-    rows: list[dict[str, Any]] = []
-    for batch, cases in batches:
-        tokens, lengths = _own_rows(generate(params, place(batch, mesh))[:2], len(batch.tokens))
-        for case, answer, length in zip(cases, tokens, lengths, strict=False):
-            row = to_row(case, prompts, to_text(tokenizer, answer[:length]))
-            rows.append(row | ({"cut": True} if length == len(answer) else {}))
+) -> list[Row]:
+    """The rows of `answer` of all batches; `progress` is told how many cases are done."""
+    rows: list[Row] = []
+    for some in answer(generate, params, batches, tokenizer, prompts, mesh):
+        rows += some
         progress(len(rows))
     return rows
 
 
-def place(batch: Batch, mesh: Mesh | None) -> Batch:
-    """The batch on the devices: rows over data × fsdp, each process bringing its own ones."""
+def answer(
+    generate: Generate,
+    params: Any,
+    batches: Batches,
+    tokenizer: Any,
+    prompts: Prompts,
+    mesh: Mesh | None = None,
+    key: jax.Array | None = None,
+    lanes: int = 1,
+) -> Iterator[list[Row]]:
+    """Batch by batch, one row per case in order; see `to_row`.
+
+    `batches` are those of `data.asked`, and `generate` was made for as many `lanes`. Under a mesh,
+    call it inside `jax.set_mesh(mesh)`; with several processes each gets the rows of its own cases.
+    `key`: of sampling; each case draws with its own, made of `key` and the case's id.
+    Errors: UserError where the model's scores are no numbers.
+    """
+    for batch, cases in batches:
+        count = len(batch.tokens) * lanes
+        keys = () if key is None else (_case_keys(key, place(_names(cases, count), mesh)),)
+        own = _own_rows(generate(params, place(batch, mesh), *keys), count)
+        there = [(case, i) for i, case in enumerate(cases) if case is not None]
+        yield [to_row(case, prompts, tokenizer, *(each[i] for each in own)) for case, i in there]
+
+
+def place(tree: Any, mesh: Mesh | None) -> Any:
+    """A batch on the devices: rows over data × fsdp, each process bringing its own ones."""
     if mesh is None:
-        return batch
+        return tree
     sharding = rules.rows(mesh)
     return jax.tree.map(
-        lambda array: jax.make_array_from_process_local_data(sharding, np.asarray(array)), batch
+        lambda array: jax.make_array_from_process_local_data(sharding, np.asarray(array)), tree
     )
 
 
-def _own_rows(arrays: tuple[jax.Array, jax.Array], count: int) -> tuple[np.ndarray, np.ndarray]:
+def _names(cases: Sequence[Case | None], count: int) -> UInt32[np.ndarray, " count"]:
+    """A number for each case's id, the same in every process and every run; 0 for no case."""
+    numbers = [0 if case is None else zlib.crc32(case.id.encode()) for case in cases]
+    return np.asarray(numbers + [0] * (count - len(numbers)), np.uint32)
+
+
+@jax.jit
+def _case_keys(key: jax.Array, names: jax.Array) -> jax.Array:
+    return jax.vmap(jax.random.fold_in, (None, 0))(key, names)
+
+
+def _own_rows(answers: Answers, count: int) -> list[np.ndarray]:
     start = jax.process_index() * count
-    tokens, lengths = (np.asarray(array)[start : start + count] for array in arrays)
-    return tokens, lengths
+    return [np.asarray(array)[start : start + count] for array in answers]
 
 
-def to_row(case: Case, prompts: Prompts, prediction: str) -> dict[str, Any]:
-    """What is written about one case; its own names win over the source's fields."""
+def to_row(
+    case: Case,
+    prompts: Prompts,
+    tokenizer: Any,
+    tokens: Int[np.ndarray, " M"],
+    length: Any,
+    log_prob: Any,
+) -> Row:
+    """What is written about one case; its own names win over the source's fields.
+
+    `n_tokens` are those of the answer, without its end. `log_prob` is the mean of the model's own
+    natural log-probabilities of these and of the end, whatever was changed to choose them.
+    `cut` is true where the limit of tokens came before an end. A case without an answer, or without
+    a split, has no such field.
+    """
     text = prompts.evaluate(case)
+    n, cut = int(length), int(length) == len(tokens)
     own = {
         "id": case.id,
         "image": case.image,
         "prompt": f"{text.before}{IMAGE}{text.after}",
         "reference": case.answer,
-        "prediction": prediction,
+        "prediction": to_text(tokenizer, tokens[:n]),
+        "n_tokens": n,
+        "log_prob": round(float(log_prob) / (n + 1 - cut), DIGITS),
+        "cut": cut,
+        "split": case.split,
     }
-    return own | {name: value for name, value in case.fields.items() if name not in own}
+    if not math.isfinite(own["log_prob"]):
+        raise UserError(
+            f"case {case.id}: the model's scores are no numbers (mean log-probability "
+            f"{own['log_prob']}); its weights, or model.dtype, cannot be right"
+        )
+    optional = ("reference", "cut", "split")
+    left_out = {name for name in optional if not own[name]}
+    shown = {name: value for name, value in own.items() if name not in left_out}
+    return shown | {name: value for name, value in case.fields.items() if name not in own}

@@ -10,7 +10,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from pefomed_jax.batch import Batch, Case
-from pefomed_jax.data import pipeline
+from pefomed_jax.data import asked, pipeline
 from pefomed_jax.data.prepare import Splits
 from pefomed_jax.data.sources import Source
 from pefomed_jax.decoding import merge
@@ -95,7 +95,7 @@ class Evaluator:
         with self._compilations.watch(("merge",)):
             params = masks.merge(state.trainable, frozen)
             params = merge.prepare(params, self.config.lora.alpha, self._dtype)
-        batches = pipeline.eval_batches(
+        batches = asked.eval_batches(
             self._source,
             cases,
             self._tokenizer,

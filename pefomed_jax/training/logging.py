@@ -18,6 +18,7 @@ from tensorboardX import SummaryWriter
 
 from pefomed_jax.training import folder as run_folder
 from pefomed_jax.training.figure import draw_loss
+from pefomed_jax.training.progress import Line, clock
 
 REDRAW_SECONDS = 30.0  # a figure takes about as long as a step of the tiny model
 Row = dict[str, Any]
@@ -89,12 +90,12 @@ class Log:
         self._board.close()
 
 
-class Progress:
+class Progress(Line):
     """One line: step, loss, learning rate, useful tokens/s, MFU, time to go."""
 
     def __init__(self, steps: int, stream: io.TextIOBase):
-        self.steps, self.stream = steps, stream
-        self._open = False  # a line on a terminal waits to be overwritten
+        super().__init__(stream)
+        self.steps = steps
         self.restart()
 
     def restart(self) -> None:
@@ -128,38 +129,9 @@ class Progress:
             parts.append(f"MFU {100 * speeds['mfu']:.1f} %")
         if speeds:
             parts.append(f"ETA {clock((self.steps - row['step']) * speeds['step_s'])}")
-        self._write("  ".join(parts))
+        self.write("  ".join(parts))
         self.restart()
         return speeds
-
-    def _write(self, text: str) -> None:
-        if self.stream.isatty():
-            self.stream.write(f"\r\x1b[K{text}")
-            self._open = True
-        else:
-            self.stream.write(text + "\n")
-        self.stream.flush()
-
-    def passing(self, text: str) -> None:
-        """A line that the next one overwrites; nothing where the output is no terminal."""
-        if self.stream.isatty():
-            self._write(text)
-
-    def line(self, text: str) -> None:
-        """A whole line that stays."""
-        if self._open:
-            self.stream.write("\n")
-            self._open = False
-        if text:
-            self.stream.write(text + "\n")
-        self.stream.flush()
-
-
-def clock(seconds: float) -> str:
-    """1:05 or 2:01:05."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 def _rebuild_board(folder: pathlib.Path, rows: list[Row]) -> SummaryWriter:

@@ -9,7 +9,7 @@ from absl import flags
 from ml_collections import ConfigDict
 
 from pefomed_jax.batch import Batch
-from pefomed_jax.data import images, pipeline, sources
+from pefomed_jax.data import asked, images, pipeline, sources
 from pefomed_jax.errors import UserError
 
 NAMES = [field.name for field in dataclasses.fields(Batch) if field.name != "features"]
@@ -102,7 +102,7 @@ def test_crops_depend_on_seed_epoch_and_case(source, tokenizer, config: ConfigDi
 
 def test_prompts_to_answer(source, tokenizer, config: ConfigDict) -> None:
     cases = source.cases("test")[:6]
-    found = list(pipeline.eval_batches(source, cases, tokenizer, config))
+    found = list(asked.eval_batches(source, cases, tokenizer, config))
     assert [case for _, part in found for case in part] == cases
     assert [len(part) for _, part in found] == [4, 2]
     assert len({batch.tokens.shape for batch, _ in found}) == 1
@@ -122,7 +122,7 @@ def test_prompts_to_answer(source, tokenizer, config: ConfigDict) -> None:
 
 def test_prompts_of_a_given_length(source, tokenizer, config: ConfigDict) -> None:
     cases = source.cases("test")[:2]
-    ((batch, part),) = pipeline.eval_batches(source, cases, tokenizer, config, length=512)
+    ((batch, part),) = asked.eval_batches(source, cases, tokenizer, config, length=512)
     assert batch.tokens.shape == (4, 512)
     assert part == cases
 
@@ -130,14 +130,10 @@ def test_prompts_of_a_given_length(source, tokenizer, config: ConfigDict) -> Non
 def test_prompts_are_shared_by_processes(source, tokenizer, config: ConfigDict) -> None:
     cases = source.cases("test")[:5]
     found = [
-        list(
-            pipeline.eval_batches(
-                source, cases, tokenizer, config, process_index=p, process_count=2
-            )
-        )
+        list(asked.eval_batches(source, cases, tokenizer, config, process_index=p, process_count=2))
         for p in range(2)
     ]
-    (whole, _), (tail, _) = pipeline.eval_batches(source, cases, tokenizer, config)
+    (whole, _), (tail, _) = asked.eval_batches(source, cases, tokenizer, config)
     assert [[len(part) for _, part in mine] for mine in found] == [[2, 1], [2, 0]]
     assert [c for k in range(2) for mine in found for c in mine[k][1]] == cases
     for k, batch in enumerate((whole, tail)):
@@ -161,7 +157,7 @@ def test_validation_loss_sees_each_case_once(source, tokenizer, config: ConfigDi
 
 
 def test_no_cases_no_batches(source, tokenizer, config: ConfigDict) -> None:
-    assert not list(pipeline.eval_batches(source, [], tokenizer, config))
+    assert not list(asked.eval_batches(source, [], tokenizer, config))
     assert not list(pipeline.loss_batches(source, [], tokenizer, config))
 
 

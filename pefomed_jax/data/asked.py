@@ -1,0 +1,127 @@
+"""Prompts to be answered, in batches: one case a row, or up to n questions about one image.
+
+The batches are a function of the cases and of the sizes alone, so they can be entered anywhere: an
+answer comes from the same batch whoever asks for it, and whenever.
+"""
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from pefomed_jax.batch import Batch, Case
+from pefomed_jax.data import pipeline
+from pefomed_jax.data.pipeline import Loader
+from pefomed_jax.data.sources import Source
+from pefomed_jax.data.tokens import Row
+
+Places = list[Case | None]  # the case of each lane of each row; None: no question stands there
+
+
+@dataclasses.dataclass(frozen=True)
+class Asked:
+    """Rows of questions about one image each, and the shape of the batches that hold them."""
+
+    loader: Loader
+    groups: Sequence[tuple[Case, ...]]  # the cases of each row
+    rows: Sequence[Row]
+    lanes: int  # questions in a row, at most
+    size: int  # rows in a batch, over all processes
+    length: int  # T
+
+    @classmethod
+    def of(
+        cls,
+        loader: Loader,
+        cases: Sequence[Case],
+        size: int,
+        lanes: int = 1,
+        length: int | None = None,
+    ) -> "Asked":
+        """`length`: T of all batches, to share one compilation between sets of cases; default: the
+        longest row's, rounded up.
+        """
+        groups = together(cases, lanes)
+        rows = loader.encoding.question_rows(groups)
+        return cls(loader, groups, rows, lanes, size, length or pipeline.row_length(rows))
+
+    @property
+    def cases(self) -> list[Case]:
+        """All cases in the order in which the batches hold them."""
+        return [case for group in self.groups for case in group]
+
+    def first(self, done: int) -> int:
+        """The first batch with a case past the first `done` of `cases`."""
+        ends = np.cumsum([len(group) for group in self.groups])
+        return int(np.searchsorted(ends, done, side="right")) // self.size
+
+    def batches(
+        self, start: int = 0, workers: int = 0, process_index: int = 0, process_count: int = 1
+    ) -> Iterator[tuple[Batch, Places]]:
+        """(batch, the cases of this process's rows) from batch number `start` on.
+
+        The last batch repeats its last row in the rows past its cases, so that these end when it
+        ends; they hold no case.
+        """
+        share = pipeline.share_of(self.size, process_index, process_count)
+        stop = -(-len(self.rows) // self.size)
+        for k, batch in pipeline.run(_Make(self, share), start, stop, workers):
+            mine = self.groups[k * self.size : (k + 1) * self.size][share]
+            yield batch, [case for group in mine for case in self._padded(group)]
+
+    def _padded(self, group: Sequence[Case]) -> Places:
+        return [*group, *[None] * (self.lanes - len(group))]
+
+
+def together(cases: Sequence[Case], n: int) -> list[tuple[Case, ...]]:
+    """Cases by row: those of one image in as few rows of at most `n` as hold them.
+
+    The rows of an image are of nearly equal size; all stand in the order of their first cases.
+    """
+    if n == 1:
+        return [(case,) for case in cases]
+    places: dict[str, list[int]] = {}
+    for i, case in enumerate(cases):
+        places.setdefault(case.image, []).append(i)
+    parts = [
+        part.tolist()
+        for indices in places.values()
+        for part in np.array_split(indices, -(-len(indices) // n))
+    ]
+    return [tuple(cases[i] for i in part) for part in sorted(parts)]
+
+
+def eval_batches(
+    source: Source,
+    cases: Sequence[Case],
+    tokenizer: Any,
+    config: ConfigDict,
+    *,
+    length: int | None = None,
+    process_index: int = 0,
+    process_count: int = 1,
+) -> Iterator[tuple[Batch, Places]]:
+    """The batches of a run's evaluation: one case a row, `eval.batch_size` rows; see `Asked`."""
+    if cases:
+        loader = Loader.of(source, tokenizer, config)
+        asked = Asked.of(loader, cases, config.eval.batch_size, length=length)
+        yield from asked.batches(0, config.data.workers, process_index, process_count)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Make:
+    """Batch number -> this process's share of it."""
+
+    asked: Asked
+    share: slice
+
+    def __call__(self, k: int) -> tuple[int, Batch]:
+        asked = self.asked
+        picked = range(k * asked.size, min((k + 1) * asked.size, len(asked.rows)))
+        mine = list(picked[self.share])
+        mine += [picked[-1]] * (self.share.stop - self.share.start - len(mine))
+        opened = {i: asked.loader.image(asked.groups[i][0]) for i in dict.fromkeys(mine)}
+        rows = [asked.rows[i] for i in mine]
+        return k, asked.loader.collate(rows, [opened[i] for i in mine], (asked.length, 1))
