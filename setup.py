@@ -43,6 +43,14 @@ setup(
         "tqdm>=4.66",
         "transformers>=5,<6",
     ],
+    entry_points={
+        "pefomed_jax.metrics": [
+            "bertscore = pefomed_jax.evaluation.clinical.bertscore:Bertscore",
+            "chexbert = pefomed_jax.evaluation.clinical.chexbert:Chexbert",
+            "radgraph = pefomed_jax.evaluation.clinical.radgraph:Radgraph",
+            "ratescore = pefomed_jax.evaluation.clinical.ratescore:Ratescore",
+        ],
+    },
     extras_require={
         "test": ["beartype>=0.20", "pytest>=8", "ruff>=0.8", "tensorboard>=2.18", *TORCH],
         "convert": ["torch>=2.6"],

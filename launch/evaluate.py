@@ -20,7 +20,10 @@ python launch/evaluate.py --predictions=mine.jsonl --compare=theirs.jsonl --prot
                      scored
 --group_by=FIELDS    scores by these fields, as field,field (default: answer_type, question_type,
                      organ and the like, where there are few values)
---metrics=NAMES      further metrics, as name,name: --metrics=list shows them
+--metrics=NAMES      further metrics, as name,name: --metrics=list shows them and what they need
+--metric_weights=NAME=PATH    local weights of a metric; several with commas, as for the next two
+--metric_python=NAME=PATH     interpreter with a metric's packages (default: this one)
+--metric_options=NAME.OPTION=VALUE    docs/evaluation.md names the options of each metric
 --images=FOLDER      images for the page, by the field 'image'
 --resamples=1000     resamples of the intervals; 0: no intervals
 --seed=0             of the resamples
@@ -45,6 +48,9 @@ SHUFFLED = flags.DEFINE_string("shuffled", "", "predictions with other images")
 SPLIT = flags.DEFINE_string("split", "", "the split")
 GROUP_BY = flags.DEFINE_list("group_by", None, "fields to group by")
 METRICS = flags.DEFINE_list("metrics", [], "further metrics")
+METRIC_WEIGHTS = flags.DEFINE_list("metric_weights", [], "local weights of metrics")
+METRIC_PYTHON = flags.DEFINE_list("metric_python", [], "interpreters of metrics")
+METRIC_OPTIONS = flags.DEFINE_list("metric_options", [], "options of metrics")
 IMAGES = flags.DEFINE_string("images", "", "folder of the images")
 RESAMPLES = flags.DEFINE_integer("resamples", 1000, "resamples of the intervals")
 SEED = flags.DEFINE_integer("seed", 0, "seed of the resamples", lower_bound=0)
@@ -57,11 +63,15 @@ NEEDED = {
 
 
 def main() -> int:
+    from pefomed_jax.evaluation import command, plugins
+
+    metric_flags = plugins.Flags(METRIC_WEIGHTS.value, METRIC_PYTHON.value, METRIC_OPTIONS.value)
+    if METRICS.value == ["list"]:
+        print(plugins.table(metric_flags))
+        return 0
     for name, way in NEEDED.items():
         if not flags.FLAGS[name].value:
             raise UserError(f"--{name} is needed: {way}, or --help")
-    from pefomed_jax.evaluation import command
-
     command.evaluate(
         command.Request(
             predictions=pathlib.Path(PREDICTIONS.value),
@@ -74,6 +84,7 @@ def main() -> int:
             split=SPLIT.value,
             group_by=GROUP_BY.value,
             metrics=METRICS.value,
+            metric_flags=metric_flags,
             images=_path(IMAGES.value),
             resamples=RESAMPLES.value,
             seed=SEED.value,

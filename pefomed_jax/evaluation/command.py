@@ -2,11 +2,11 @@
 
 import pathlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from pefomed_jax.errors import UserError, nearest
-from pefomed_jax.evaluation import inputs, paired, protocols, results
+from pefomed_jax.evaluation import inputs, paired, plugins, protocols, results
 from pefomed_jax.evaluation.notes import file_notes
 from pefomed_jax.evaluation.results import Evaluation, Row, Scored, Settings
 
@@ -26,6 +26,7 @@ class Request(NamedTuple):
     split: str = ""
     group_by: Sequence[str] | None = None
     metrics: Sequence[str] = ()
+    metric_flags: plugins.Flags = plugins.NO_FLAGS
     images: pathlib.Path | None = None
     resamples: int = results.RESAMPLES
     seed: int = 0
@@ -50,10 +51,10 @@ def evaluate(request: Request) -> None:
         raise UserError(f"--resamples={request.resamples} must be 0 (no intervals) or more")
     if request.images is not None and not request.images.is_dir():
         raise UserError(f"--images={request.images} is no folder; name the one with the images")
-    plugins = _plugins(request.metrics)
     sets = read(request)
+    chosen = plugins.chosen(request.metrics, request.metric_flags)
     settings = Settings(
-        plugins, request.group_by, request.resamples, request.seed, sets.split, slow=True
+        chosen, request.group_by, request.resamples, request.seed, sets.split, slow=True
     )
     _make_folder(request)
     answered = {"test": sets.test, "test_shuffled": sets.shuffled}
@@ -123,24 +124,6 @@ def _check_other_images(test: Sequence[Row], other: Sequence[Row], path: pathlib
                 f"{path} answers every case about its own image: that is no control; predict with "
                 "other images"
             )
-
-
-def _plugins(names: Sequence[str]) -> Mapping[str, protocols.Family]:
-    """The chosen metrics, each able to run. Raises UserError for one that is not."""
-    if not names:
-        return {}
-    from pefomed_jax.evaluation import plugins
-
-    known, chosen = plugins.available(), {}
-    for name in names:
-        if name not in known:
-            raise UserError(
-                f"--metrics: '{name}' is not one of {', '.join(known)}{nearest(name, known)}"
-            )
-        if why := known[name].check():
-            raise UserError(f"--metrics={name} cannot run: {why}; mend it or leave {name} out")
-        chosen[name] = known[name].score
-    return chosen
 
 
 def _compare(
