@@ -10,7 +10,7 @@ python launch/predict.py --config=configs/vqa.py:7b --config.data.dir=path/to/VQ
 
 What answers:
 --weights=DIR        a run's folder (its best checkpoint), a folder of launch/convert.py, or llama/
-                     + adapter/ + vision_proj.safetensors + preset.json; or tiny, the base alone
+                     + adapter/ + vision_proj.safetensors + preset.json; or demo (tiny, trained)
 --config=FILE[:PRESET,data=SOURCE]   or what the config names: its fields weights.*
 --set=FIELD=VALUE    with --weights, a field of their config; may be repeated: --set=mesh.fsdp=4
                      --set=model.dtype=bfloat16 (with --config: --config.FIELD=VALUE)

@@ -25,9 +25,9 @@ def config(path: str | pathlib.Path, fields: Mapping[str, Any]) -> ConfigDict:
 
 
 def has_data(path: str | pathlib.Path) -> bool:
-    """Whether the config of these weights names data: a run's does, and that of 'tiny'."""
+    """Whether the config of these weights names data: a run's does, and those that are embedded."""
     folder = pathlib.Path(path).expanduser()
-    return str(path) == "tiny" or (folder / run_folder.CHECKPOINTS).is_dir()
+    return str(path) in bundle.EMBEDDED or (folder / run_folder.CHECKPOINTS).is_dir()
 
 
 def with_fields(config: ConfigDict, fields: Mapping[str, Any]) -> ConfigDict:
