@@ -15,6 +15,7 @@ const byId = (id) => document.getElementById(id);
 const read = (id) => JSON.parse(byId(id).textContent);
 const data = read("data");
 const images = read("images");
+const looked = images.some(([, , why]) => why !== "not looked for");
 const whole = (text) => (typeof text === "string" ? text : text[0]);
 const length = (text) => (typeof text === "string" ? text.length : text[1]);
 const words = (text) => whole(text).split(/\s+/).filter(Boolean);

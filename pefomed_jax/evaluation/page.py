@@ -54,7 +54,7 @@ def page(
     text = {
         "title": html.escape(_title(results)),
         "header": page_tables.header(results, TITLES.get(results["task"], results["task"])),
-        "sections": _sections(results, cases, names),
+        **_sections(results, cases, names),
         **page_cases.controls(listed, thumbnails),
         "signature": html.escape(results["signature"]),
         "data": _inline(listed.data),
@@ -71,21 +71,24 @@ def page(
 def _title(results: Results) -> str:
     split = f"split {results['split']}, " if results["split"] else ""
     n = results["counts"]["test"]["n_cases"]
-    return f"protocol {results['protocol']}, {split}{page_tables.cases(n)}"
+    return f"protocol {results['protocol']}, {split}{page_charts.n_cases(n)}"
 
 
-def _sections(results: Results, cases: Sequence[Case], names: Sequence[str]) -> str:
-    parts = {
+def _sections(results: Results, cases: Sequence[Case], names: Sequence[str]) -> dict[str, str]:
+    """The sections above the cases, and links to all that there are."""
+    made = {
         "Scores": page_tables.scores(results),
         "Comparison": page_tables.comparison(results),
         "Groups": page_tables.groups(results),
         "Distributions": page_charts.distributions(cases, names),
     }
-    return "\n".join(
+    made = {name: part for name, part in made.items() if part}
+    links = [f'<a href="#{name.lower()}">{name}</a>' for name in (*made, "Cases", "Signature")]
+    parts = [
         f'<section id="{name.lower()}"><h2>{name}</h2>\n{part}</section>'
-        for name, part in parts.items()
-        if part
-    )
+        for name, part in made.items()
+    ]
+    return {"links": "\n".join(links), "sections": "\n".join(parts)}
 
 
 def _asset(name: str) -> str:

@@ -1,5 +1,7 @@
 // One case of the list. Every text becomes a text node, never markup.
 
+const SHORT = 60; // characters: the two sides stand near each other
+const ALIKE = 0.25; // part of the shorter text that both must have
 const MOST_COMPARED = 600; // words of a text whose differences are marked
 
 function el(tag, name, ...children) {
@@ -11,11 +13,11 @@ function el(tag, name, ...children) {
 
 function card(row) {
   const made = el("li", "case");
-  const films = row[IMAGES].map((i) => film(...images[i]));
+  const films = looked ? row[IMAGES].map((i) => film(...images[i])) : [];
   if (films.length) made.append(el("div", "films", ...films));
   else made.classList.add("bare");
   const prompt = data.prompts[row[PROMPT]];
-  made.append(top(row), prompt.length ? text(prompt, "prompt") : el("span"), sides(row), values(row));
+  made.append(head(row), prompt.length ? text(prompt, "prompt") : el("span"), sides(row), values(row));
   return made;
 }
 
@@ -28,15 +30,10 @@ function film(name, uri, why) {
   return made;
 }
 
-function top(row) {
+function head(row) {
   const made = el("div", "top", el("h3", "", row[ID]));
-  made.append(row[MATCH] ? el("span", "badge hit", "✓ match") : el("span", "badge miss", "✗ no match"));
-  data.fields.forEach((name, f) => {
-    const held = row[FIELDS][f];
-    if (held === null) return;
-    const cut = typeof held === "string" ? "" : ` … [${held[1].toLocaleString("en")} characters]`;
-    made.append(el("span", "field", `${name}: ${whole(held)}${cut}`));
-  });
+  if (row[MATCH]) made.append(el("span", "badge hit", "✓ match"));
+  else if (data.task === "vqa") made.append(el("span", "badge miss", "✗ no match"));
   return made;
 }
 
@@ -59,7 +56,8 @@ function sides(row) {
   const answer = text(row[ANSWER], "answer",
     pairs[best] ? marks(row[ANSWER], pairs[best].right, "added") : null);
   const several = references.length > 1 ? `references (${references.length})` : "reference";
-  return el("div", "sides", el("div", "", el("h4", "", several), ...references),
+  const short = [...row[REFERENCES], row[ANSWER]].every((held) => length(held) < SHORT);
+  return el("div", short ? "sides short" : "sides", el("div", "", el("h4", "", several), ...references),
     el("div", "", el("h4", "", "prediction"), answer));
 }
 
@@ -69,12 +67,20 @@ function values(row) {
     const value = row[SCORES][s];
     made.append(el("span", "", `${name} `, el("b", "", value === null ? "not counted" : value.toFixed(3))));
   });
+  if (!looked) for (const i of row[IMAGES]) made.append(el("span", "field", `image: ${images[i][0]}`));
+  data.fields.forEach((name, f) => {
+    const held = row[FIELDS][f];
+    if (held === null) return;
+    const cut = typeof held === "string" ? "" : ` … [${held[1].toLocaleString("en")} characters]`;
+    made.append(el("span", "field", `${name}: ${whole(held)}${cut}`));
+  });
   return made;
 }
 
 const bare = (word) => word.toLowerCase().replace(/[^\p{L}\p{N}]+/gu, "");
 
-// Which words of each side are in their longest common subsequence; null where there is none.
+// Which words of each side are in their longest common subsequence; null where it is too short for
+// marks to help.
 function differences(reference, answer) {
   const [a, b] = [words(reference).map(bare), words(answer).map(bare)];
   if (!a.length || !b.length || Math.max(a.length, b.length) > MOST_COMPARED) return null;
@@ -82,7 +88,7 @@ function differences(reference, answer) {
   for (let i = a.length - 1; i >= 0; i--)
     for (let j = b.length - 1; j >= 0; j--)
       table[i][j] = a[i] === b[j] ? table[i + 1][j + 1] + 1 : Math.max(table[i + 1][j], table[i][j + 1]);
-  if (!table[0][0]) return null;
+  if (table[0][0] < ALIKE * Math.min(a.length, b.length)) return null;
   const [left, right] = [new Set(), new Set()];
   for (let i = 0, j = 0; i < a.length && j < b.length;) {
     if (a[i] === b[j]) { left.add(i++); right.add(j++); }
@@ -92,12 +98,18 @@ function differences(reference, answer) {
   return { common: table[0][0], left, right };
 }
 
-// The text as nodes, words outside of `common` marked, white space as it was.
+// The text as nodes: runs of words outside of `common` marked, white space as it was.
 function marks(held, common, name) {
+  const runs = [];
   let n = -1;
-  return whole(held).split(/(\s+)/).map((part) => {
-    if (!part || /^\s/.test(part)) return part;
-    n += 1;
-    return common.has(n) || !bare(part) ? part : el("mark", name, part);
-  });
+  for (const part of whole(held).split(/(\s+)/)) {
+    const blank = !part.trim();
+    if (!blank) n += 1;
+    const marked = !blank && !common.has(n) && bare(part) !== "";
+    const last = runs.at(-1);
+    if (last && blank) last.space += part;
+    else if (last && last.marked === marked) { last.text += last.space + part; last.space = ""; }
+    else runs.push({ marked, text: part, space: "" });
+  }
+  return runs.flatMap((run) => [run.marked ? el("mark", name, run.text) : run.text, run.space]);
 }

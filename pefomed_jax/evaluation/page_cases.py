@@ -1,5 +1,6 @@
 """What the page's list of cases is made of: its data as JSON, and its controls.
 
+    task                      'vqa' or 'report'
     scores, fields, filters   names; a filter has {"name", "values"}
     before, after, prompts    what all prompts have around their own part; the distinct own parts
     cases                     [id, match, images, prompt, references, prediction, scores, fields,
@@ -48,7 +49,7 @@ def listed(results: Mapping[str, Any], cases: Sequence[Case], names: Sequence[st
         kept = [cases[i] for i in sorted(order[:most])]
         images = list(dict.fromkeys(name for i in order[:most] for name in image_names(cases[i])))
         filters = _filters(results, kept)
-        data = dumps(_data(kept, scores, filters, images, cut))
+        data = dumps({"task": results["task"]} | _data(kept, scores, filters, images, cut))
         if len(data.encode()) <= BYTES:
             break
     return Listed(data, images, scores, filters, len(cases) - len(kept))
@@ -112,10 +113,10 @@ def _data(
 
 
 def _fields(cases: Sequence[Case], scores: Sequence[str]) -> list[str]:
-    """Fields of the rows that hold something somewhere."""
-    rest = {name for case in cases for name, held in case.items() if held not in (None, "", [], {})}
-    names = dict.fromkeys(name for case in cases for name in case)
-    return [name for name in names if name in rest and name not in (*OWN, *scores)]
+    """Fields of the rows that tell cases apart; of one case all that hold something."""
+    names = dict.fromkeys(name for case in cases for name in case if name not in (*OWN, *scores))
+    held = {name: {dumps(_field(case.get(name))) for case in cases} for name in names}
+    return [name for name in names if len(held[name]) > 1 or len(cases) == 1]
 
 
 def _around(prompts: Sequence[str]) -> tuple[str, str]:

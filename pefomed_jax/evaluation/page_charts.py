@@ -9,23 +9,24 @@ from typing import Any, NamedTuple
 from pefomed_jax.evaluation.notes import texts
 
 Case = Mapping[str, Any]
-Value = float | None
+Number = float | int
+Value = Number | None
 
 LONG, MARGIN = 168, 6  # of an interval's picture
 BINS = 20
-BOX = (44.0, 12.0, 350.0, 166.0)  # left, top, right, bottom of a histogram's plot
+BOX = (40.0, 12.0, 264.0, 146.0)  # left, top, right, bottom of a histogram's plot
 
 
-STEPS = (1, 2, 3, 4, 5, 6, 8, 10)
+STEPS = (1, 1.2, 1.6, 2, 2.4, 3, 4, 5, 6, 8, 10)
 
 
-def top(values: Sequence[Value]) -> float:
+def top(values: Sequence[Value]) -> Number:
     """The end of an axis from 0 for scores: 1 where none is greater."""
     most = max((value for value in values if value is not None), default=0.0)
     return 1.0 if most <= 1 else nice(most)
 
 
-def nice(most: float) -> float:
+def nice(most: Number) -> Number:
     """The next round number."""
     if most <= 0:
         return 1.0
@@ -33,7 +34,12 @@ def nice(most: float) -> float:
     return next(unit * step for step in STEPS if most <= unit * step * (1 + 1e-9))
 
 
-def _sign(part: str, x: float, y: float) -> str:
+def n_cases(n: int) -> str:
+    """'1 case', '2 cases'."""
+    return "1 case" if n == 1 else f"{n:,} cases"
+
+
+def _sign(part: str, x: Number, y: Number) -> str:
     if part == "test":
         return f'<circle class="test" cx="{x:.1f}" cy="{y}" r="4"/>'
     if part == "test_shuffled":
@@ -47,7 +53,7 @@ def key(part: str, name: str) -> str:
     return f'<span class="key">{svg}{name}</span>'
 
 
-def whiskers(values: Mapping[str, Value], spans: Mapping[str, Sequence[float] | None]) -> str:
+def whiskers(values: Mapping[str, Value], spans: Mapping[str, Sequence[Number] | None]) -> str:
     """The values of one score as signs over one axis from 0, each with its interval as a line."""
     end = top([*values.values(), *(edge for span in spans.values() if span for edge in span)])
     shown = [(part, value) for part, value in values.items() if value is not None]
@@ -59,19 +65,19 @@ def whiskers(values: Mapping[str, Value], spans: Mapping[str, Sequence[float] | 
             drawn += _line(*(_at(edge, 0, end) for edge in span), y, part)
         drawn += _sign(part, _at(value, 0, end), y)
     svg = f'<svg class="whiskers" width="{LONG}" height="{height}" aria-hidden="true">{drawn}</svg>'
-    return f'{svg}<span class="muted">{end:g}</span>'
+    return svg + (f'<span class="muted">to {end:g}</span>' if end != 1 else "")
 
 
-def _at(value: float, low: float, high: float) -> float:
+def _at(value: Number, low: Number, high: Number) -> Number:
     share = min(1.0, max(0.0, (value - low) / (high - low)))
     return MARGIN + (LONG - 2 * MARGIN) * share
 
 
-def _line(x1: float, x2: float, y: float, part: str) -> str:
-    return f'<line class="span {part}" x1="{x1:.1f}" x2="{x2:.1f}" y1="{y}" y2="{y}"/>'
+def _line(x1: Number, x2: Number, y: Number, part: str) -> str:
+    return f'<line class="span of-{part}" x1="{x1:.1f}" x2="{x2:.1f}" y1="{y}" y2="{y}"/>'
 
 
-def difference(value: Value, span: Sequence[float] | None, reach: float) -> str:
+def difference(value: Value, span: Sequence[Number] | None, reach: Number) -> str:
     """A difference with its interval over an axis from -reach to reach, with a line at 0."""
     if value is None:
         return ""
@@ -83,7 +89,7 @@ def difference(value: Value, span: Sequence[float] | None, reach: float) -> str:
     return f'<svg class="whiskers" width="{LONG}" height="16" aria-hidden="true">{drawn}</svg>'
 
 
-def bar(value: Value, overall: Value, end: float) -> str:
+def bar(value: Value, overall: Value, end: Number) -> str:
     """A score from 0 to `end` as a bar, and a line where that of all cases is."""
     drawn = '<rect class="track" width="100" height="10"/>'
     if value is not None:
@@ -98,7 +104,7 @@ def bar(value: Value, overall: Value, end: float) -> str:
 class Bins(NamedTuple):
     """Counts of values between edges at even distances from 0."""
 
-    width: float
+    width: Number
     counts: list[list[int]]  # [series, bins]
     more: bool  # the last bin also holds all that is greater
 
@@ -122,43 +128,44 @@ def _nearest(case: Case, own: int) -> int:
 
 def _lengths(own: Sequence[int], references: Sequence[int]) -> str:
     both = sorted([*own, *references])
-    end = max(1, both[int(0.99 * (len(both) - 1))])
-    bins = _binned([own, references], math.ceil((end + 1) / BINS), both[-1])
+    most = both[int(0.99 * (len(both) - 1))]  # few cases must not squeeze all others
+    width = math.ceil((most + 1) / BINS)
+    bins = _binned([own, references], width, both[-1], max(6, min(BINS, both[-1] // width + 1)))
     said = (
         f"answers: median {_median(own)}, most {max(own):,}; "
         f"references: median {_median(references)}, most {max(references):,}"
     )
     keys = '<span class="key"><i class="fill"></i>answers</span>'
     keys += '<span class="key"><i class="outline"></i>references</span>'
-    return _figure("words of a case", said, keys, bins)
+    return _figure("words", said, keys, bins)
 
 
-def _of_score(name: str, values: Sequence[float]) -> str:
+def _of_score(name: str, values: Sequence[Number]) -> str:
     if set(values) <= {0.0, 1.0}:
         right = sum(value == 1 for value in values)
-        said = f"0 in {len(values) - right:,}, 1 in {right:,} of {len(values):,} cases"
+        said = f"{n_cases(len(values))}: {len(values) - right:,} at 0, {right:,} at 1"
         return _figure(name, said, "", Bins(1, [[len(values) - right, right]], False))
     end = top(values)
     bins = _binned([values], end / BINS, max(values))
-    said = f"median {_median(values)} of {len(values):,} cases; 0 in {values.count(0):,}"
+    said = f"{n_cases(len(values))}: median {_median(values)}, {values.count(0):,} at 0"
     return _figure(name, said, "", bins)
 
 
-def _median(values: Sequence[float]) -> str:
+def _median(values: Sequence[Number]) -> str:
     return f"{statistics.median(values):.3g}"
 
 
-def _binned(series: Sequence[Sequence[float]], width: float, most: float) -> Bins:
-    counts = [[0] * BINS for _ in series]
+def _binned(series: Sequence[Sequence[Number]], width: Number, most: Number, n: int = BINS) -> Bins:
+    counts = [[0] * n for _ in series]
     for values, row in zip(series, counts, strict=True):
         for value in values:
-            row[max(0, min(BINS - 1, int(value / width + 1e-9)))] += 1
-    return Bins(width, counts, most > width * BINS * (1 + 1e-9))
+            row[max(0, min(n - 1, int(value / width + 1e-9)))] += 1
+    return Bins(width, counts, most > width * n * (1 + 1e-9))
 
 
 def _figure(name: str, said: str, keys: str, bins: Bins) -> str:
     label = html.escape(f"{name}: {said}")
-    svg = f'<svg viewBox="0 0 360 196" role="img" aria-label="{label}">{_plot(bins)}</svg>'
+    svg = f'<svg viewBox="0 0 280 170" role="img" aria-label="{label}">{_plot(bins)}</svg>'
     head = f"<h3>{html.escape(name)}</h3>{keys}"
     return f"<figure><div>{head}</div>{svg}<figcaption>{html.escape(said)}</figcaption></figure>"
 
@@ -186,13 +193,13 @@ def _plot(bins: Bins) -> str:
 
 def _range(bins: Bins, i: int) -> str:
     if bins.width == 1:
-        return f"{i}" + (" or more" if bins.more and i == BINS - 1 else "")
+        return f"{i}" + (" or more" if bins.more and i == len(bins.counts[0]) - 1 else "")
     low = f"{i * bins.width:g}"
-    last = bins.more and i == BINS - 1
+    last = bins.more and i == len(bins.counts[0]) - 1
     return f"{low} or more" if last else f"{low} to {(i + 1) * bins.width:g}"
 
 
-def _below(bins: Bins, step: float) -> str:
+def _below(bins: Bins, step: Number) -> str:
     """Ticks: at the middle of whole numbers, at edges else; the last says 'or more'."""
     left, _, _, lower = BOX
     n = len(bins.counts[0])
@@ -200,6 +207,6 @@ def _below(bins: Bins, step: float) -> str:
     made = ""
     for i in range(0, n + (not whole), 1 if n == 2 else 5):
         x = left + (i + 0.5 * whole) * step
-        more = "+" if bins.more and i == n else ""
+        more = "+" if bins.more and i == n - whole else ""
         made += f'<text class="x" x="{x:.1f}" y="{lower + 17}">{i * bins.width:g}{more}</text>'
     return made

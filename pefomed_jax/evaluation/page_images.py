@@ -38,7 +38,8 @@ def thumbnails(names: Sequence[str], images: Images | None, budget: int) -> list
     """One for each name, in order; once `budget` bytes are used up the rest is left out."""
     size = _size(len(names), budget)
     made: list[Thumbnail] = []
-    with ThreadPoolExecutor() as pool, _progress(len(names)) as bar:
+    workers = 1 if callable(images) else None  # a source may not be made for threads
+    with ThreadPoolExecutor(workers) as pool, _progress(len(names)) as bar:
         for some in _pieces(names):
             if budget <= 0:
                 made += [Thumbnail(name, why=OVER) for name in some]
@@ -105,7 +106,7 @@ def summary(found: Sequence[Thumbnail]) -> str:
     if all(image.uri for image in found):
         return ""
     ways = {
-        UNKNOWN: "no folder was given: --images=FOLDER",
+        UNKNOWN: "not looked for, as no folder was given (--images=FOLDER)",
         OVER: "left out to keep this page small",
         MISSING: MISSING,
         BROKEN: BROKEN,

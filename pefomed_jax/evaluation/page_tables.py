@@ -19,15 +19,10 @@ COUNTS = {
 PARTS = {"test": "test", "test_shuffled": "images shuffled", "train": "train"}
 
 
-def cases(n: int) -> str:
-    """'1 case', '2 cases'."""
-    return "1 case" if n == 1 else f"{n:,} cases"
-
-
 def header(results: Results, title: str) -> str:
     """Title, the figures that matter most, and the warnings."""
     split = f"split {results['split']} · " if results["split"] else ""
-    said = f"protocol {results['protocol']} · {split}{cases(_n(results))}"
+    said = f"protocol {results['protocol']} · {split}{page_charts.n_cases(_n(results))}"
     tiles = "".join(
         f"<div><dt>{html.escape(name)}</dt><dd>{value}</dd><dd>{html.escape(note)}</dd></div>"
         for name, value, note in _tiles(results)
@@ -70,6 +65,11 @@ def _warnings(notes: Sequence[str]) -> str:
     return f'<section class="warnings" id="warnings"><h2>Warnings</h2><ul>{items}</ul></section>'
 
 
+def name_of(text: str) -> str:
+    """The name of a score or a group, which may break after an underscore."""
+    return html.escape(text).replace("_", "_<wbr>")
+
+
 def table(head: Iterable[str], rows: Iterable[Sequence[str]], label: str) -> str:
     """Cells are HTML; the first of a row is its head. Wide tables scroll in their box."""
     heads = "".join(f'<th scope="col">{cell}</th>' for cell in head)
@@ -90,7 +90,7 @@ def scores(results: Results) -> str:
     rows = [_score(results, name, parts) for name in results["test"]]
     rows += [_count(results, name, parts) for name in results["counts"]["test"]]
     rows += [
-        (html.escape(name), f'<span class="why">skipped: {html.escape(why)}</span>')
+        (name_of(name), f'<span class="why">skipped: {html.escape(why)}</span>')
         for name, why in results["skipped"].items()
     ]
     text = table(head, rows, "scores").replace('<td><span class="why"', _wide(len(head)))
@@ -105,14 +105,16 @@ def _wide(columns: int) -> str:
 
 def _key(parts: Sequence[str]) -> str:
     """The head of the column of the picture: what its signs stand for."""
-    return "".join(page_charts.key(part, PARTS[part]) for part in parts)
+    return '<span class="muted">0 to 1</span>' + "".join(
+        page_charts.key(part, PARTS[part]) for part in parts
+    )
 
 
 def _score(results: Results, name: str, parts: Sequence[str]) -> list[str]:
     values = {part: results[part].get(name) for part in parts}
     spans = {part: results["intervals"].get(part, {}).get(name) for part in parts}
     cells = [text for part in parts for text in (number(values[part]), _span(spans[part]))]
-    return [html.escape(name), *cells, page_charts.whiskers(values, spans)]
+    return [name_of(name), *cells, page_charts.whiskers(values, spans)]
 
 
 def _count(results: Results, name: str, parts: Sequence[str]) -> list[str]:
@@ -138,14 +140,14 @@ def _group(results: Results, field: str) -> str:
     top = page_charts.top([group.get(main) for group in table_of.values()])
     rows = [
         (
-            *(html.escape(value), f"{group['n_cases']:,}", number(group.get(main))),
+            *(name_of(value), f"{group['n_cases']:,}", number(group.get(main))),
             page_charts.bar(group.get(main), overall, top),
             *(number(group.get(name)) for name in others),
         )
         for value, group in table_of.items()
     ]
     bars = f'<span class="muted">0 to {top:g}; line: all cases</span>'
-    head = [html.escape(field), "cases", html.escape(main or ""), bars, *map(html.escape, others)]
+    head = [name_of(field), "cases", name_of(main or ""), bars, *map(name_of, others)]
     text = table(head, rows[:SHOWN], f"scores by {field}")
     if len(rows) > SHOWN:
         more = table(head, rows[SHOWN:], f"more scores by {field}")
@@ -162,7 +164,7 @@ def comparison(results: Results) -> str:
     spans = [row["interval"] for row in found["scores"].values()]
     reach = page_charts.nice(max((abs(end) for span in spans if span for end in span), default=0))
     rows = [_compared(name, row, reach) for name, row in found["scores"].items()]
-    said = f"with {found['file']}, over {cases(found['n_cases'])} that both have"
+    said = f"with {found['file']}, over {page_charts.n_cases(found['n_cases'])} that both have"
     for side, ids in (("these", found["only_this"]), ("the other", found["only_other"])):
         if ids:
             some = ", ".join(ids[:5]) + (", …" if len(ids) > 5 else "")
@@ -172,9 +174,9 @@ def comparison(results: Results) -> str:
 
 def _compared(name: str, row: Mapping[str, Any], reach: float) -> list[str]:
     p = "-" if row["p"] is None else "&lt;0.001" if row["p"] < 0.001 else f"{row['p']:.3f}"
-    test = html.escape(row["test"])
+    test = html.escape(row["test"]).replace("mcnemar", "McNemar")
     if "wins" in row:
         test += f" (better in {row['wins']}, worse in {row['losses']})"
     cells = (number(row["this"]), number(row["other"]), number(row["difference"], "+.3f"))
     picture = page_charts.difference(row["difference"], row["interval"], reach)
-    return [html.escape(name), *cells, _span(row["interval"], "+.3f"), picture, p, test]
+    return [name_of(name), *cells, _span(row["interval"], "+.3f"), picture, p, test]

@@ -209,6 +209,7 @@ def write_results(
     answered: Mapping[str, Sequence[Row] | None],
     task: str,
     protocol: str = "",
+    images: page.Images | None = None,
 ) -> Results:
     """A run's results at `path`, and beside it what `write` writes; returns the results.
 
@@ -217,7 +218,7 @@ def write_results(
     """
     chosen = protocols.get(protocol or protocols.of_task(task))
     made = evaluate(answered, chosen, Settings(split="test", slow=False))
-    write(pathlib.Path(path).parent, made)
+    write(pathlib.Path(path).parent, made, images)
     return made.results
 
 

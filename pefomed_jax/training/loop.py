@@ -242,8 +242,12 @@ class Run:
         answered = {"test": test, "test_shuffled": shuffled}
         if fitted := self.evaluator.train:
             answered["train"] = self._answer("predictions_train.jsonl", fitted)
-        path, eval_config = self.workdir / "results.json", self.config.eval
-        scores = results.write_results(path, answered, self.config.task, eval_config.protocol)
+        path, protocol = self.workdir / "results.json", self.config.eval.protocol
+        of_image = {case.image: case for case in self.evaluator.test}
+        scores = results.write_results(
+            *(path, answered, self.config.task, protocol),
+            images=lambda name: self.source.image(of_image[name]),
+        )
         self.log.say(results.table(scores))
         self.log.say(f"{self.compilations}; everything is in {self.workdir}")
 
