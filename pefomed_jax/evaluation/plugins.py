@@ -9,7 +9,7 @@ import functools
 import importlib.metadata
 import sys
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from pefomed_jax.errors import UserError, nearest
 from pefomed_jax.evaluation.measure import Measure, Skipped
@@ -26,6 +26,7 @@ class Given(NamedTuple):
     options: Mapping[str, str] = {}
 
 
+@runtime_checkable
 class Metric(Protocol):
     """What an entry point's class or function makes."""
 
@@ -143,13 +144,17 @@ def _make(points: Sequence[importlib.metadata.EntryPoint], given: Given) -> Metr
     packages = [_package(point) for point in points]
     if len(points) > 1:
         return Broken(f"packages {' and '.join(packages)} both register it; uninstall one of them")
+    where = f"{points[0].value} of package {packages[0]}"
     try:
-        return points[0].load()(given)
+        made = points[0].load()(given)
     except UserError as error:
         return Broken(str(error))
     except Exception as error:  # whatever another's module does, it harms only its own metric
         what = " ".join(f"{type(error).__name__}: {error}".split())
-        return Broken(f"{points[0].value} of package {packages[0]} fails ({what})")
+        return Broken(f"{where} fails ({what})")
+    if not isinstance(made, Metric):
+        return Broken(f"{where} makes no metric: it needs about, check, label and score")
+    return made
 
 
 def _check(metric: Metric) -> str:

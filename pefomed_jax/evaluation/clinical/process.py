@@ -15,8 +15,9 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Iterator, Sequence
-from typing import IO, Any
+from collections.abc import Sequence
+from io import TextIOWrapper
+from typing import Any
 
 from tqdm import tqdm
 
@@ -150,21 +151,15 @@ class Worker:
         return f" (it last said: {said})" if said else ""
 
 
-def _read(stream: IO[str], put: Any, ends: bool) -> None:
-    for line in _lines(stream):
-        put(line)
+def _read(stream: TextIOWrapper, put: Any, ends: bool) -> None:
+    with contextlib.suppress(ValueError):  # closed meanwhile
+        for line in filter(str.strip, stream):
+            put(line)
     if ends:
         put(None)
 
 
-def _lines(stream: IO[str]) -> Iterator[str]:
-    with contextlib.suppress(ValueError):  # closed meanwhile
-        for line in stream:
-            if line.strip():
-                yield line
-
-
-def _write(stream: IO[str], message: dict[str, Any]) -> None:
+def _write(stream: TextIOWrapper, message: dict[str, Any]) -> None:
     with contextlib.suppress(OSError, ValueError):  # gone: the reader finds out why
         stream.write(json.dumps(message) + "\n")
         stream.flush()

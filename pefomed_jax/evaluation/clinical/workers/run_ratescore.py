@@ -9,6 +9,7 @@ from worker_io import Unfit, device, serve, versions
 
 def load(settings):
     """(score, versions) of a folder with both models."""
+    os.environ.setdefault("LOGURU_LEVEL", "WARNING")  # else its splitter tells of every word
     from RaTEScore import RaTEScore
 
     entities = os.path.join(settings["weights"], "RaTE-NER-Deberta")

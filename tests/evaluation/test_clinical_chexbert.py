@@ -1,0 +1,291 @@
+"""CheXbert: F1 from labels by hand and by another computation; labels against BERT in NumPy."""
+
+import importlib.util
+import math
+import re
+import unicodedata
+
+import numpy as np
+import pytest
+
+from pefomed_jax.evaluation import intervals
+from pefomed_jax.evaluation.clinical import chexbert
+from pefomed_jax.evaluation.measure import Measure, Skipped
+from pefomed_jax.evaluation.plugins import Given
+
+NAMES = {f"chexbert_{m}_f1_{n}{s}" for m in ("micro", "macro") for n in (14, 5) for s in ("", "+")}
+WIDTH, LAYERS, INNER, MOST = 128, 2, 96, 24
+
+
+def labels(**classes):
+    """A row of 14 classes, blank but for those named (Lung_Lesion=1)."""
+    return [classes.get(name.replace(" ", "_"), 0) for name in chexbert.LABELS]
+
+
+def test_values_by_hand():
+    own = np.array(
+        [
+            labels(Cardiomegaly=1, Edema=3, Fracture=2),
+            labels(Edema=1, Fracture=1),
+            labels(No_Finding=1),
+        ]
+    )
+    reference = np.array(
+        [
+            labels(Cardiomegaly=1, Edema=1, Fracture=1),
+            labels(Edema=3, Fracture=1, Pneumonia=1),
+            labels(No_Finding=1),
+        ]
+    )
+    measure = chexbert.measure(own, reference)
+    scores = measure.scores()
+    assert set(scores) == NAMES
+    # uncertain as negative. tp: Cardiomegaly, Fracture, No Finding; fp: Edema; fn: Edema,
+    # Fracture, Pneumonia
+    assert scores["chexbert_micro_f1_14"] == pytest.approx(6 / (6 + 1 + 3))
+    assert scores["chexbert_macro_f1_14"] == pytest.approx((1 + 0 + 2 / 3 + 1 + 0) / 14)
+    assert scores["chexbert_micro_f1_5"] == pytest.approx(2 / (2 + 1 + 1))
+    assert scores["chexbert_macro_f1_5"] == pytest.approx(1 / 5)
+    # uncertain as positive: Edema is right twice
+    assert scores["chexbert_micro_f1_14+"] == pytest.approx(10 / (10 + 0 + 2))
+    assert scores["chexbert_macro_f1_14+"] == pytest.approx((1 + 1 + 2 / 3 + 1 + 0) / 14)
+    assert scores["chexbert_micro_f1_5+"] == 1.0
+    assert scores["chexbert_macro_f1_5+"] == pytest.approx(2 / 5)
+    np.testing.assert_allclose(measure.cases["chexbert_micro_f1_14"], [2 / 4, 2 / 4, 1.0])
+    np.testing.assert_array_equal(measure.cases["chexbert_micro_f1_5+"], [1.0, 1.0, np.nan])
+
+
+def other_scores(own, reference):
+    """Precision, recall, then F1, label by label, as a report of classification makes them."""
+    made = {}
+    five = {"Cardiomegaly", "Edema", "Consolidation", "Atelectasis", "Pleural Effusion"}
+    sets = {"14": list(chexbert.LABELS), "5": [n for n in chexbert.LABELS if n in five]}
+    for sign, positive in (("", {1}), ("+", {1, 3})):
+        for size, names in sets.items():
+            columns = [chexbert.LABELS.index(name) for name in names]
+            said = [[row[c] in positive for row in own] for c in columns]
+            true = [[row[c] in positive for row in reference] for c in columns]
+            each = [ratio_f1(s, t) for s, t in zip(said, true, strict=True)]
+            made[f"chexbert_macro_f1_{size}{sign}"] = sum(each) / len(each)
+            made[f"chexbert_micro_f1_{size}{sign}"] = ratio_f1(sum(said, []), sum(true, []))
+    return made
+
+
+def ratio_f1(said, true):
+    both = sum(s and t for s, t in zip(said, true, strict=True))
+    precision = both / sum(said) if any(said) else 0.0
+    recall = both / sum(true) if any(true) else 0.0
+    return 2 * precision * recall / (precision + recall) if both else 0.0
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_any_labels_agree_with_another_computation_and_so_do_resamples(seed):
+    rng = np.random.default_rng(seed)
+    shape, odds = (40, 14), [0.7, 0.15, 0.1, 0.05]
+    own, reference = rng.choice(4, shape, p=odds), rng.choice(4, shape, p=odds)
+    own[:, 3] = reference[:, 3] = 0  # a label that nobody has
+    measure = chexbert.measure(own, reference)
+    assert measure.scores() == pytest.approx(other_scores(own, reference))
+    drawn = rng.integers(0, 40, 40)
+    weights = np.bincount(drawn, minlength=40)
+    resampled = measure.combine(weights @ measure.stats)
+    expected = other_scores(own[drawn], reference[drawn])
+    assert {k: float(v) for k, v in resampled.items()} == pytest.approx(expected)
+    spans = intervals.intervals(measure, 50, 0)
+    assert all(low <= high for low, high in spans.values())
+
+
+def test_several_references_are_skipped_with_the_case():
+    metric = chexbert.Chexbert(Given())
+    (found,) = metric.score([{"id": "x7", "prediction": "a", "reference": ["a", "b"]}])
+    assert found == Skipped("chexbert", "labels are those of one reference; case 'x7' has 2")
+
+
+# the labeller itself, with random weights
+
+
+@pytest.fixture(scope="module")
+def torch():
+    if not all(map(importlib.util.find_spec, chexbert.Chexbert.modules)):
+        pytest.skip("the worker needs torch and transformers")
+    import torch
+
+    return torch
+
+
+WORDS = [
+    "the",
+    "heart",
+    "is",
+    "normal",
+    "no",
+    "effusion",
+    "enlarge",
+    "##d",
+    "##ment",
+    "lung",
+    "##s",
+]
+LETTERS = [*"abcdefghijklmnopqrstuvwxyz0123456789.,:;-/()%"]
+VOCAB = ["[PAD]", "[unused0]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS, *LETTERS]
+VOCAB += [f"##{letter}" for letter in LETTERS if letter.isalnum()]
+TEXTS = [
+    "The heart is enlarged.",
+    "  no\n\neffusion ",
+    "",
+    "Lungs: enlargement (2.5 cm), no Épanchement\tof the HEART 🙂",
+    "the heart is normal " * 30,
+]
+
+
+def weights(rng):
+    """Tensors under the names of the published file."""
+    sizes = {"embeddings.word_embeddings.weight": (len(VOCAB), WIDTH)}
+    sizes["embeddings.position_embeddings.weight"] = (MOST, WIDTH)
+    sizes["embeddings.token_type_embeddings.weight"] = (2, WIDTH)
+    norms = ["embeddings.LayerNorm"]
+    for i in range(LAYERS):
+        at = f"encoder.layer.{i}"
+        parts = {f"attention.self.{n}": (WIDTH, WIDTH) for n in ("query", "key", "value")}
+        parts |= {"attention.output.dense": (WIDTH, WIDTH), "intermediate.dense": (INNER, WIDTH)}
+        parts |= {"output.dense": (WIDTH, INNER)}
+        for name, (out, into) in parts.items():
+            sizes[f"{at}.{name}.weight"], sizes[f"{at}.{name}.bias"] = (out, into), (out,)
+        norms += [f"{at}.attention.output.LayerNorm", f"{at}.output.LayerNorm"]
+    sizes |= {"pooler.dense.weight": (WIDTH, WIDTH), "pooler.dense.bias": (WIDTH,)}
+    sizes |= {f"{norm}.bias": (WIDTH,) for norm in norms}
+    made = {f"bert.{name}": rng.normal(0, 0.2, shape) for name, shape in sizes.items()}
+    made |= {f"bert.{norm}.weight": rng.normal(1, 0.1, WIDTH) for norm in norms}
+    for i in range(14):
+        classes = 4 if i < 13 else 2
+        made[f"linear_heads.{i}.weight"] = rng.normal(0, 1, (classes, WIDTH))
+        made[f"linear_heads.{i}.bias"] = rng.normal(0, 1, classes)
+    return {name: array.astype(np.float32) for name, array in made.items()}
+
+
+@pytest.fixture(scope="module")
+def checkpoint(torch, tmp_path_factory):
+    """(folder, tensors): laid out as chexbert.pth and vocab.txt of bert-base-uncased."""
+    folder = tmp_path_factory.mktemp("chexbert")
+    tensors = weights(np.random.default_rng(1))
+    save(torch, folder / "chexbert.pth", tensors)
+    (folder / "vocab.txt").write_text("\n".join(VOCAB) + "\n", encoding="utf-8")
+    return folder, tensors
+
+
+def save(torch, path, tensors):
+    state = {f"module.{name}": torch.tensor(array) for name, array in tensors.items()}
+    state["module.bert.embeddings.position_ids"] = torch.arange(MOST)[None]  # as old files have
+    torch.save({"epoch": 3, "model_state_dict": state, "optimizer_state_dict": {"state": {}}}, path)
+
+
+def wordpieces(text):
+    """Ids by the description of BERT's uncased tokeniser, the longest piece first."""
+    text = "".join(
+        c for c in unicodedata.normalize("NFD", text.lower()) if ord(c) not in range(768, 880)
+    )
+    pieces = []
+    for word in re.findall(r"\w+|[^\w\s]", text):
+        at, found = 0, []
+        while at < len(word):
+            ends = [e for e in range(len(word), at, -1) if ("##" * (at > 0) + word[at:e]) in VOCAB]
+            if not ends:
+                found = ["[UNK]"]
+                break
+            found.append("##" * (at > 0) + word[at : ends[0]])
+            at = ends[0]
+        pieces += found
+    ids = [VOCAB.index(piece) for piece in ["[CLS]", *pieces, "[SEP]"]]
+    return ids if len(ids) <= MOST else [*ids[: MOST - 1], VOCAB.index("[SEP]")]
+
+
+def logits(tensors, text):
+    """Scores of each head for one text: BERT in float64, by its paper."""
+    t = {name: array.astype(np.float64) for name, array in tensors.items()}
+
+    def dense(x, name):
+        return x @ t[f"{name}.weight"].T + t[f"{name}.bias"]
+
+    def norm(x, name):
+        scaled = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-12)
+        return scaled * t[f"{name}.weight"] + t[f"{name}.bias"]
+
+    ids = wordpieces(text)
+    at = "bert.embeddings"
+    x = t[f"{at}.word_embeddings.weight"][ids] + t[f"{at}.token_type_embeddings.weight"][0]
+    x = norm(x + t[f"{at}.position_embeddings.weight"][: len(ids)], f"{at}.LayerNorm")
+    for i in range(LAYERS):
+        at = f"bert.encoder.layer.{i}"
+        q, k, v = (
+            dense(x, f"{at}.attention.self.{n}").reshape(len(ids), -1, 64)
+            for n in ("query", "key", "value")
+        )
+        scores = np.einsum("qhd,khd->hqk", q, k) / math.sqrt(64)
+        scores = np.exp(scores - scores.max(-1, keepdims=True))
+        mixed = np.einsum("hqk,khd->qhd", scores / scores.sum(-1, keepdims=True), v)
+        mixed = dense(mixed.reshape(len(ids), WIDTH), f"{at}.attention.output.dense")
+        x = norm(x + mixed, f"{at}.attention.output.LayerNorm")
+        inner = dense(x, f"{at}.intermediate.dense")
+        inner = inner * 0.5 * (1 + np.vectorize(math.erf)(inner / math.sqrt(2)))
+        x = norm(x + dense(inner, f"{at}.output.dense"), f"{at}.output.LayerNorm")
+    return [dense(x[0], f"linear_heads.{i}") for i in range(14)]
+
+
+def test_labels_are_those_of_bert_with_fourteen_heads(checkpoint):
+    folder, tensors = checkpoint
+    metric = chexbert.Chexbert(Given(str(folder), options={"batch": "2", "device": "cpu"}))
+    assert metric.check() == ""
+    assert re.fullmatch(r"chexbert\(torch=.*,transformers=.*\)", metric.label())
+    expected = [logits(tensors, text) for text in TEXTS]
+    margins = [np.sort(head)[-1] - np.sort(head)[-2] for text in expected for head in text]
+    assert min(margins) > 1e-3  # else a rounding could decide
+    found = metric.ask(TEXTS)
+    assert found == [[int(np.argmax(head)) for head in text] for text in expected]
+    assert len({c for row in found for c in row}) == 4
+    assert len({tuple(row) for row in found}) == len(TEXTS)
+    rows = [
+        {"id": str(i), "prediction": own, "reference": ref}
+        for i, (own, ref) in enumerate(zip(TEXTS, [*TEXTS[:2], *TEXTS[:3]], strict=True))
+    ]
+    (measure,) = metric.score(rows)
+    assert isinstance(measure, Measure)
+    expected = other_scores(found, [*found[:2], *found[:3]])
+    assert measure.scores() == pytest.approx(expected)
+
+
+def test_files_of_another_kind_name_what_is_missing(checkpoint, torch, tmp_path):
+    folder, tensors = checkpoint
+
+    def check(change):
+        path = tmp_path / "chexbert.pth"
+        change(path)
+        return chexbert.Chexbert(Given(str(tmp_path))).check()
+
+    assert "has no 'vocab.txt'" in check(lambda path: None)
+    (tmp_path / "vocab.txt").write_bytes((folder / "vocab.txt").read_bytes())
+    assert "has to hold one .pth file (none)" in check(lambda path: None)
+    less = {k: v for k, v in tensors.items() if k != "linear_heads.4.weight"}
+    said = check(lambda path: save(torch, path, less))
+    assert "chexbert.pth has no tensor 'linear_heads.4.weight'" in said
+    said = check(lambda path: torch.save({"state_dict": {}}, path))
+    assert "has no 'model_state_dict' (it has state_dict)" in said
+
+
+@pytest.mark.slow
+def test_more_files_of_another_kind(checkpoint, torch, tmp_path):
+    folder, tensors = checkpoint
+    path = tmp_path / "chexbert.pth"
+    (tmp_path / "vocab.txt").write_bytes((folder / "vocab.txt").read_bytes())
+
+    def check():
+        return chexbert.Chexbert(Given(str(tmp_path))).check()
+
+    path.write_text("no checkpoint")
+    assert "is no file of tensors by torch.save" in check()
+    save(torch, path, tensors | {"linear_heads.14.bias": np.zeros(4, np.float32)})
+    assert "has 'linear_heads.14.bias' besides" in check()
+    save(torch, path, tensors | {"linear_heads.2.bias": np.zeros(3, np.float32)})
+    assert "size mismatch for linear_heads.2.bias" in check()
+    save(torch, path, tensors)
+    (tmp_path / "vocab.txt").write_text("\n".join(VOCAB[:-1]) + "\n")
+    assert f"has {len(VOCAB) - 1} words, the labeller {len(VOCAB)}" in check()
