@@ -12,15 +12,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pefomed_jax.errors import UserError, nearest
-from pefomed_jax.evaluation import interim, vqa
+from pefomed_jax.evaluation import meteor, meteor_nltk, ptb, r2gen, raw13a, report, vqa
 from pefomed_jax.evaluation.measure import Measure, Skipped, mean
 from pefomed_jax.evaluation.notes import texts
-from pefomed_jax.evaluation.ptb import tokenise
 
 Row = Mapping[str, Any]
 Found = Measure | Skipped
 Family = Callable[[Sequence[Row]], list[Found]]
-Tokenise = Callable[[str], list[str]]
 
 VQA_MAIN = ("exact_match",)
 REPORT_MAIN = ("finding_f1", "cider")
@@ -38,6 +36,7 @@ class Protocol(NamedTuple):
     matches: Callable[[Sequence[Row]], list[bool]] | None = None  # None: where exact_match is 1
     slow: Mapping[str, Family] = {}  # by score; left out inside training, as METEOR starts Java
     cuts: Callable[[str], bool] | None = None  # whether a reference loses words
+    slow_versions: Callable[[], dict[str, str]] = dict  # of what others wrote and `slow` calls
 
     def measures(self, rows: Sequence[Row], slow: bool = True) -> list[Found]:
         """All scores of the rows, in the order of the table."""
@@ -50,13 +49,13 @@ class Protocol(NamedTuple):
             return []
         n = sum(any(map(self.cuts, texts(row, "reference"))) for row in rows)
         return [
-            f"{n} of {len(rows)} references were cut ({self.truncation}): scores of "
-            "whole references are others"
+            f"the references of {n} of {len(rows)} cases were CUT ({self.truncation}): what they "
+            "say beyond is not asked for; no score of whole references can be compared"
         ] * (n > 0)
 
     def versions(self, slow: bool = True) -> dict[str, str]:
         """Versions of what others wrote and this protocol calls."""
-        return {}
+        return self.slow_versions() if slow and self.slow else {}
 
 
 def get(name: str) -> Protocol:
@@ -114,27 +113,73 @@ def _vqa(name: str, tokeniser: str) -> Protocol:
     return Protocol(name, "vqa", tokeniser, (family,), VQA_MAIN)
 
 
-def _report(
-    name: str,
-    tokeniser: str,
-    own: Tokenise,
-    reference: Tokenise | None = None,
-    truncation: str = "none",
-) -> Protocol:
-    ref = reference or own
+class Cut(NamedTuple):
+    """How a report protocol makes words of texts."""
 
-    def words(rows: Sequence[Row]) -> tuple[list[list[str]], list[list[list[str]]]]:
-        references = [[ref(text) for text in texts(row, "reference")] for row in rows]
-        return [own(row["prediction"]) for row in rows], references
+    lines: Callable[[Sequence[str]], list[list[str]]]  # of many texts, each of one line
+    most: int | None = None  # words of a reference that stay
+
+    def of(self, rows: Sequence[Row]) -> tuple[list[list[str]], list[list[list[str]]]]:
+        """(hypotheses, references) of the rows."""
+        held = [texts(row, "reference") for row in rows]
+        words = iter(self.lines([text for several in held for text in several]))
+        references = [[next(words)[: self.most] for _ in several] for several in held]
+        return self.lines([row["prediction"] for row in rows]), references
+
+
+def _each(words: Callable[[str], list[str]]) -> Cut:
+    return Cut(lambda lines: [words(line) for line in lines])
+
+
+def _r2gen(style: str, most: int | None = None) -> Cut:
+    return _each(functools.partial(r2gen.words, style=style))._replace(most=most)
+
+
+Scorer = Callable[[Sequence[report.Words], Sequence[report.References]], list[Found]]
+
+
+def _report(name: str, tokeniser: str, cut: Cut, scorer: Scorer, slow: str) -> Protocol:
+    """A report protocol; `slow` is the METEOR that it has."""
 
     def scores(rows: Sequence[Row]) -> list[Found]:
-        return list(interim.report_measures(*words(rows)))
+        return scorer(*cut.of(rows))
 
     def matches(rows: Sequence[Row]) -> list[bool]:
-        return [answer in refs for answer, refs in zip(*words(rows), strict=True)]
+        return [answer in references for answer, references in zip(*cut.of(rows), strict=True)]
 
-    return Protocol(name, "report", tokeniser, (found, scores), REPORT_MAIN, truncation, matches)
+    def cuts(text: str) -> bool:
+        return cut.most is not None and len(cut.lines([text])[0]) > cut.most
 
+    return Protocol(
+        name,
+        "report",
+        tokeniser,
+        (found, scores),
+        REPORT_MAIN,
+        "none" if cut.most is None else f"references to {cut.most} words",
+        matches,
+        {slow: lambda rows: [METEORS[slow](*cut.of(rows))]},
+        None if cut.most is None else cuts,
+        meteor.versions if slow == meteor.NAME else dict,
+    )
+
+
+def _coco(
+    hypotheses: Sequence[report.Words], references: Sequence[report.References]
+) -> list[Found]:
+    return list(report.measures(hypotheses, references))
+
+
+def _sacrebleu(
+    hypotheses: Sequence[report.Words], references: Sequence[report.References]
+) -> list[Found]:
+    """BLEU as sacrebleu has it, the other scores of COCO over the same words."""
+    _, others = report.measures(hypotheses, references)
+    return [raw13a.bleu(hypotheses, references), others]
+
+
+METEORS = {meteor.NAME: meteor.measure, meteor_nltk.NAME: meteor_nltk.measure}
+_WORDS = _each(str.split)
 
 PROTOCOLS = {
     protocol.name: protocol
@@ -142,6 +187,11 @@ PROTOCOLS = {
         _vqa("pefomed", "vqa-eval"),
         _vqa("llava_med", "llava-med"),
         _vqa("strict", "whitespace"),
-        _report("coco", "ptb", tokenise),
+        _report("coco", "ptb", Cut(ptb.tokenise_lines), _coco, "meteor"),
+        _report("r2gen", "r2gen-mimic", _r2gen("mimic"), _coco, "meteor"),
+        _report("r2gen-iu", "r2gen-iu", _r2gen("iu", 60), _coco, "meteor"),
+        _report("r2gen-mimic", "r2gen-mimic", _r2gen("mimic", 100), _coco, "meteor"),
+        _report("raw", "whitespace", _WORDS, _coco, "meteor_nltk"),
+        _report("raw13a", "13a", _each(raw13a.words), _sacrebleu, "meteor_nltk"),
     )
 }
