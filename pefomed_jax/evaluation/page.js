@@ -47,13 +47,16 @@ function select() {
   sort();
 }
 
+// Scores that every case has: they decide where the chosen one is equal.
+const everywhere = [...data.scores.keys()].filter((s) => data.cases.every((row) => row[SCORES][s] !== null));
+
 // One list of keys a case; where the first are equal, the next decide. null is last in any order.
 function keys(by) {
   if (by === "file") return (row, i) => [i];
   if (by === "words") return (row) => [length(row[ANSWER]) > whole(row[ANSWER]).length
     ? length(row[ANSWER]) : words(row[ANSWER]).length];
   const first = Number(by);
-  const order = [first, ...data.scores.keys()].filter((s, k) => k === 0 || s !== first);
+  const order = [first, ...everywhere.filter((s) => s !== first)];
   return (row) => order.map((s) => row[SCORES][s]);
 }
 

@@ -19,6 +19,7 @@ Case = Mapping[str, Any]  # a line of cases.jsonl
 Results = Mapping[str, Any]  # results.json
 
 BUDGET = 19_000_000  # bytes of the page
+POLICY = "default-src 'none'; img-src data:"
 TITLES = {"vqa": "Answers to questions", "report": "Reports"}
 
 
@@ -48,23 +49,23 @@ def page(
 
     What does not fit is counted on the page.
     """
+    style, program = _asset("page.css"), _asset("page.js") + _asset("page_card.js")
     listed = page_cases.listed(results, cases, names)
-    left = budget - len(listed.data.encode()) - 200_000
-    thumbnails = page_images.thumbnails(listed.images, images, left)
     text = {
         "title": html.escape(_title(results)),
         "header": page_tables.header(results, TITLES.get(results["task"], results["task"])),
         **_sections(results, cases, names),
-        **page_cases.controls(listed, thumbnails),
+        **page_cases.controls(listed),
         "signature": html.escape(results["signature"]),
         "data": _inline(listed.data),
-        "images": _inline(page_cases.dumps([[p.name, p.uri, p.why] for p in thumbnails])),
+        "style": style,
+        "program": program,
+        "policy": f"{POLICY}; style-src {_hash(style)}; script-src {_hash(program)}",
     }
-    style, program = _asset("page.css"), _asset("page.js") + _asset("page_card.js")
-    policy = (
-        f"default-src 'none'; img-src data:; style-src {_hash(style)}; script-src {_hash(program)}"
-    )
-    text |= {"style": style, "program": program, "policy": policy}
+    left = budget - sum(len(part.encode()) for part in text.values())
+    thumbnails = page_images.thumbnails(listed.images, images, left)
+    text["images"] = _inline(page_cases.dumps([[t.name, t.uri, t.why] for t in thumbnails]))
+    text["shown"] = page_cases.note(page_images.summary(thumbnails))
     return string.Template(_asset("page.html")).substitute(text)
 
 

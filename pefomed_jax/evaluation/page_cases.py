@@ -16,7 +16,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from pefomed_jax.evaluation import groups, page_images, protocols
+from pefomed_jax.evaluation import groups, protocols
 from pefomed_jax.evaluation.notes import texts
 
 Case = Mapping[str, Any]
@@ -65,9 +65,15 @@ def _attempts(n_cases: int) -> Iterator[tuple[int, int]]:
 
 
 def _worst_first(cases: Sequence[Case], scores: Sequence[str]) -> list[int]:
+    """By the first score (not counted: last), then by those that every case has."""
+    if not cases:
+        return []
+    first, *others = scores
+    others = [name for name in others if all(case[name] is not None for case in cases)]
+
     def place(i: int) -> tuple[Any, ...]:
-        values = (cases[i][name] for name in scores)
-        return *((value is None, value or 0.0) for value in values), i
+        value = cases[i][first]
+        return value is None, value or 0.0, *(cases[i][name] for name in others), i
 
     return sorted(range(len(cases)), key=place)
 
@@ -166,7 +172,7 @@ def dumps(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
-def controls(listed: Listed, thumbnails: Sequence[page_images.Thumbnail]) -> dict[str, str]:
+def controls(listed: Listed) -> dict[str, str]:
     """Selects of the filters and of the order, and what the list leaves out, as HTML."""
     filters = [
         _select(f"filter-{i}", found["name"], {"": "all"} | _values(found["members"]))
@@ -174,15 +180,17 @@ def controls(listed: Listed, thumbnails: Sequence[page_images.Thumbnail]) -> dic
     ]
     sorts = {str(i): name for i, name in enumerate(listed.scores)}
     sorts |= {"words": "words of the answer", "id": "id", "file": "order of the file"}
-    notes = [page_images.summary(thumbnails)]
-    if listed.n_left_out:
-        notes.append(f"the {listed.n_left_out} best cases are left out here; cases.csv has them")
-    said = "".join(f'<p class="note">{html.escape(note)}.</p>' for note in notes if note)
+    left_out = f"the {listed.n_left_out} best cases are left out here; cases.csv has them"
     return {
         "filters": "".join(filters),
         "sort": _select("sort", "sort by", sorts),
-        "left_out": said,
+        "left_out": note(left_out if listed.n_left_out else ""),
     }
+
+
+def note(said: str) -> str:
+    """A remark above the list; '' for none."""
+    return f'<p class="note">{html.escape(said)}.</p>' if said else ""
 
 
 def _values(members: Mapping[str, Sequence[int]]) -> dict[str, str]:

@@ -1,6 +1,7 @@
 """Images of the page: each distinct one as a small JPEG in a data URI, or why there is none."""
 
 import base64
+import contextlib
 import io
 import itertools
 import pathlib
@@ -68,10 +69,13 @@ def _size(count: int, budget: int) -> int:
 
 def _thumbnail(name: str, images: Images | None, size: int) -> Thumbnail:
     try:
-        picture = _open(name, images)
-        if picture is None:
-            return Thumbnail(name, why=UNKNOWN if images is None else MISSING)
-        return Thumbnail(name, _uri(picture, size))
+        with contextlib.ExitStack() as stack:
+            picture = _open(name, images)
+            if picture is None:
+                return Thumbnail(name, why=UNKNOWN if images is None else MISSING)
+            if isinstance(picture, Image.Image):
+                stack.enter_context(picture)
+            return Thumbnail(name, _uri(picture, size))
     # Pillow raises errors of many kinds over damaged files
     except Exception as error:
         return Thumbnail(name, why=f"{BROKEN} ({type(error).__name__})")

@@ -1,0 +1,299 @@
+"""The page as it is written: one file, nothing loaded, all texts as texts."""
+
+import base64
+import hashlib
+import html
+import html.parser
+import io
+import json
+import re
+
+import pages
+import pytest
+from PIL import Image
+
+from pefomed_jax.evaluation import page, page_cases, page_charts, page_images, results
+from pefomed_jax.evaluation.page_images import Thumbnail
+
+VOID = {"meta", "link", "input", "br", "wbr", "img"}
+SVG_VOID = {"line", "rect", "circle", "path"}
+
+
+class Reader(html.parser.HTMLParser):
+    """Elements with their attributes, texts by element, and that every element is closed."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.found, self.texts = [], [], {}
+        self.feed(text)
+        self.close()
+        assert not self.open
+
+    def handle_starttag(self, tag, attrs):
+        self.found.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append((tag, dict(attrs).get("id", "")))
+
+    def handle_startendtag(self, tag, attrs):
+        assert tag in SVG_VOID
+        self.found.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop()[0] == tag
+
+    def handle_data(self, data):
+        if self.open:
+            tag, name = self.open[-1]
+            self.texts.setdefault(name or tag, []).append(data)
+
+    def data(self, name="data"):
+        return json.loads("".join(self.texts[name]))
+
+
+@pytest.fixture(scope="module")
+def films(tmp_path_factory):
+    return pages.write_films(tmp_path_factory.mktemp("films"))
+
+
+@pytest.fixture(scope="module")
+def text(films):
+    rows = pages.vqa_cases()
+    others = [{**row, "prediction": "no", "image": "2.png"} for row in rows]
+    return pages.page_of(pages.compared(rows, others), films)
+
+
+def test_is_well_formed_and_loads_nothing(text):
+    found = Reader(text).found
+    assert [tag for tag, _ in found if tag in ("img", "iframe", "object", "base")] == []
+    links = [attrs.get("href", "") for _, attrs in found] + [a.get("src", "") for _, a in found]
+    assert {link for link in links if link and not link.startswith("#")} == {"data:,"}
+    assert not re.search(r"https?:|@import|url\(", text)
+    assert not [name for _, attrs in found for name in attrs if name.startswith(("on", "style"))]
+    ids = [attrs["id"] for _, attrs in found if "id" in attrs]
+    assert len(ids) == len(set(ids))
+    targets = {link[1:] for link in links if link.startswith("#")}
+    assert {"scores", "comparison", "groups", "distributions", "cases"} <= targets <= set(ids)
+
+
+def test_only_its_own_program_may_run(text):
+    (policy,) = re.findall(r'Content-Security-Policy" content="([^"]*)"', text)
+    assert policy.startswith("default-src 'none'; img-src data:;")
+    for kind, element in (("style", "style"), ("script", "script")):
+        (own,) = re.findall(rf"<{element}>(.*?)</{element}>", text, re.DOTALL)
+        digest = base64.b64encode(hashlib.sha256(own.encode()).digest()).decode()
+        assert f"{kind}-src 'sha256-{digest}'" in policy
+
+
+def test_texts_stay_texts(text):
+    assert text.lower().count("<script") == text.lower().count("</script") == 3
+    assert "onerror" not in re.sub(r"<script.*?</script>", "", text, flags=re.DOTALL).replace(
+        html.escape(pages.HOSTILE), ""
+    )
+    rows = Reader(text).data()["cases"]
+    assert rows[1][5] == pages.HOSTILE
+    assert [row[0] for row in rows] == [f"c{i}" for i in range(120)]
+
+
+def test_says_what_the_results_say(text):
+    made = pages.evaluate(pages.vqa_cases())
+    said = " ".join("".join(parts) for parts in Reader(text).texts.values())
+    for name in ("exact_match", "token_f1"):
+        low, high = made.results["intervals"]["test"][name]
+        assert f"{made.results['test'][name]:.3f}" in said
+        assert f"{low:.3f} to {high:.3f}" in said
+    assert "images shuffled" in said
+    assert all(note in said for note in made.results["warnings"])
+    assert made.results["signature"] in said
+    assert "protocol pefomed · split test · 120 cases" in said
+    no_control = pages.page_of(made)
+    assert "No control: there are no predictions with shuffled images." in no_control
+    assert "skipped: not scored" in pages.page_of(
+        made._replace(results=made.results | {"skipped": {"meteor": "not scored <b>"}})
+    )
+
+
+def test_data_of_the_list(text):
+    data = Reader(text).data()
+    assert data["scores"] == ["exact_match", "token_f1", "open_recall"]
+    assert (data["before"], data["prompts"][7]) == ("<Img></Img> [vqa] ", "question 7?")
+    assert [f["name"] for f in data["filters"]] == ["answer_type", "organ"]
+    kinds = data["filters"][0]["values"]
+    assert [kinds[i] for i in data["cases"][5][8][0]] == ["OPEN"]
+    assert data["cases"][2][6] == [0.0, 0.5, None]
+    assert [row[1] for row in data["cases"][5:10]] == [1, 1, 1, 0, 0]
+    assert data["fields"] == ["answer_type", "organ"]
+    one = Reader(pages.page_of(pages.evaluate(pages.vqa_cases(1)))).data()
+    assert (one["before"], one["prompts"]) == ("", ["<Img></Img> [vqa] question 0?"])
+
+
+@pytest.mark.parametrize(
+    ("prompts", "around"),
+    [
+        (["[a] is it?", "[a] is he?"], ("[a] ", "")),
+        (["[a] x [/a]", "[a] y [/a]"], ("[a] ", " [/a]")),
+        (["same", "same"], ("same", "")),
+        (["same"], ("", "")),
+        (["[a] ", "[a] x"], ("[a] ", "")),
+        (["", "x"], ("", "")),
+        (["x [b]", "[b]"], ("", " [b]"[1:])),
+    ],
+)
+def test_what_prompts_share(prompts, around):
+    before, after = page_cases._around(prompts)
+    assert (before, after) == around
+    assert all(text.startswith(before) and text.endswith(after) for text in prompts)
+
+
+def test_small_and_odd_sets():
+    for rows in ([], pages.vqa_cases(1), [pages.case(i, "") for i in range(4)]):
+        data = Reader(pages.page_of(pages.evaluate(rows, split=None))).data()
+        assert len(data["cases"]) == len(rows)
+    reports = [
+        {
+            "id": str(i),
+            "reference": ["clear lungs", "no finding"],
+            "prediction": "clear",
+            "n": {"a": i},
+        }
+        for i in range(3)
+    ]
+    data = Reader(pages.page_of(pages.evaluate(reports, protocol="coco"))).data()
+    assert data["cases"][0][4] == ["clear lungs", "no finding"]
+    assert (data["cases"][1][2], data["cases"][1][7]) == ([], ['{"a": 1}'])
+
+
+def test_ten_megabytes_of_answer_are_cut():
+    made = pages.evaluate(pages.vqa_cases())
+    made.cases[9]["prediction"] = "word " * 2_000_000
+    text = pages.page_of(made)
+    assert len(text) < 200_000
+    shown, length = Reader(text).data()["cases"][9][5]
+    assert (len(shown), length) == (4000, 10_000_000)
+
+
+def test_many_long_texts_are_cut_shorter_then_left_out(monkeypatch):
+    rows = [pages.case(i, "word " * 700) for i in range(400)]
+    rows[7]["prediction"] = "yes"
+    made = pages.evaluate(rows)
+    monkeypatch.setattr(page_cases, "BYTES", 300_000)
+    data = Reader(pages.page_of(made)).data()
+    assert {len(row[5][0]) for row in data["cases"] if row[0] != "c7"} == {500}
+    monkeypatch.setattr(page_cases, "BYTES", 60_000)
+    text = pages.page_of(made)
+    kept = Reader(text).data()["cases"]
+    assert len(kept) == 200
+    assert "the 200 best cases are left out here; cases.csv has them" in text
+    assert "c7" not in [row[0] for row in kept]
+
+
+def test_images_are_small_and_there_once(text):
+    images = Reader(text).data("images")
+    assert sorted(name for name, _, _ in images) == ["0.png", "1.png", "2.png"]
+    for _, uri, why in images:
+        kind, data = uri.split(",")
+        assert (kind, why) == ("data:image/jpeg;base64", "")
+        assert Image.open(io.BytesIO(base64.b64decode(data))).size == (224, 224)
+
+
+def test_images_that_are_not_there_are_counted(films, tmp_path):
+    rows = [pages.case(i, "no") for i in range(6)]
+    (tmp_path / "broken.png").write_bytes((films / "0.png").read_bytes()[:900])
+    (tmp_path / "text.png").write_text("no picture")
+    Image.open(films / "0.png").save(tmp_path / "0.png")
+    for i, name in enumerate(("0.png", "none.png", "broken.png", "text.png", str(films / "1.png"))):
+        rows[i]["image"] = name
+    rows[5] |= {"image": ["deeper/0.png", "none.png"]}
+    text = pages.page_of(pages.evaluate(rows), tmp_path)
+    said = (
+        "3 of 6 images are shown; 1 not found (none.png); 2 cannot be read (broken.png, text.png)"
+    )
+    assert said in text
+    data, images = Reader(text).data(), Reader(text).data("images")
+    assert [[images[i][0] for i in row[2]] for row in data["cases"]][5] == rows[5]["image"]
+    assert [bool(uri) for _, uri, _ in images] == [True, False, False, False, True, True]
+    alone = pages.page_of(pages.evaluate(rows[:4]))
+    assert "4 not looked for, as no folder was given (--images=FOLDER)" in alone
+
+
+def test_thumbnails_stay_within_the_budget(tmp_path):
+    folder = pages.write_films(tmp_path / "many", 12, 64)
+    rows = [pages.case(i, "yes") | {"image": f"{i}.png"} for i in range(12)]
+    rows[11]["prediction"] = "no"
+    made = pages.evaluate(rows)
+    whole = pages.page_of(made, folder)
+    size = max(len(uri) for _, uri, _ in Reader(whole).data("images"))
+    base = len(pages.page_of(made).encode())
+    text = pages.page_of(made, folder, budget=base + 4 * size)
+    images = Reader(text).data("images")
+    shown = [name for name, uri, _ in images if uri]
+    assert 1 <= len(shown) < 12
+    assert shown[0] == "11.png"  # the worst case first
+    assert f"{12 - len(shown)} left out to keep this page small" in text
+    assert len(text.encode()) < base + 4 * size + 1000
+
+
+def test_more_images_are_smaller():
+    assert page_images._size(100, 19_000_000) == 224
+    assert page_images._size(2500, 19_000_000) == 160
+    assert page_images._size(50_000, 19_000_000) == 112
+
+
+def test_images_by_what_opens_them():
+    def opens(name):
+        if name == "b":
+            raise KeyError(name)
+        return Image.new("I;16", (300, 150), 40)
+
+    found = page_images.thumbnails(["a", "b"], opens, 1_000_000)
+    assert found[0].uri
+    assert found[1] == Thumbnail("b", why="cannot be read (KeyError)")
+
+
+def test_axes_hold_their_values():
+    assert [page_charts.top(v) for v in ([0.2, None], [1.0], [2.5], [])] == [1, 1, 3, 1]
+    for most in (1, 7, 11, 99, 101, 0.03, 12345):
+        assert most <= page_charts.nice(most) <= 2 * most
+    assert page_charts.n_cases(1) == "1 case"
+    svg = page_charts.bar(-0.2, 0.5, 1.0) + page_charts.bar(None, None, 1.0)
+    assert 'width="0.00"' in svg
+    assert "-0" not in svg
+
+
+def test_histograms_count_every_case(text):
+    plots = re.findall(r'aria-label="(.*?)">(.*?)</svg>', text)
+    plots = {
+        label.split(":")[0]: plot for label, plot in plots if "cases" in label or "words" in label
+    }
+    for name, n in {"words": 120, "exact_match": 120, "token_f1": 120, "open_recall": 60}.items():
+        counts = re.findall(r"<title>.*?: ([\d,]+)</title>", plots[name])
+        assert sum(int(count.replace(",", "")) for count in counts) == n
+
+
+def luminance(colour):
+    """Relative luminance of #rrggbb or #rgb (WCAG 2.1)."""
+    digits = colour.lstrip("#")
+    digits = "".join(2 * d for d in digits) if len(digits) == 3 else digits
+    parts = (int(digits[i : i + 2], 16) / 255 for i in (0, 2, 4))
+    linear = (p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts)
+    return sum(w * p for w, p in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_colours_can_be_read(dark):
+    light, night = re.findall(r":root \{(.*?)\}", page._asset("page.css"), re.DOTALL)[:2]
+    colours = dict(re.findall(r"--([\w-]+): (#\w+)", light + (night if dark else "")))
+    grounds = {"paper": ("ink", "quiet", "good", "bad", "test"), "back": ("ink", "quiet", "test")}
+    grounds |= {"soft": ("ink", "quiet"), "mark": ("ink",), "warn": ("ink",)}
+    for ground, texts in grounds.items():
+        for text in texts:
+            pair = sorted(luminance(colours[name]) + 0.05 for name in (ground, text))
+            assert pair[1] / pair[0] >= 4.5, (ground, text)
+
+
+def test_is_written_beside_the_results(tmp_path, films):
+    made = pages.evaluate(pages.vqa_cases())
+    results.write(tmp_path, made, films)
+    names = {"results.json", "cases.jsonl", "report.html", "scores.csv", "cases.csv"}
+    assert {path.name for path in tmp_path.iterdir()} == names
+    assert (tmp_path / "report.html").read_text() == pages.page_of(made, films)
+    assert page.files(made.results, made.cases, pages.names(made)).keys() <= names
