@@ -1,5 +1,6 @@
 """CheXbert: F1 from labels by hand and by another computation; labels against BERT in NumPy."""
 
+import importlib
 import importlib.util
 import math
 import re
@@ -10,6 +11,7 @@ import pytest
 
 from pefomed_jax.evaluation import intervals
 from pefomed_jax.evaluation.clinical import chexbert
+from pefomed_jax.evaluation.clinical import metric as metric_lib
 from pefomed_jax.evaluation.measure import Measure, Skipped
 from pefomed_jax.evaluation.plugins import Given
 
@@ -67,8 +69,12 @@ def other_scores(own, reference):
             true = [[row[c] in positive for row in reference] for c in columns]
             each = [ratio_f1(s, t) for s, t in zip(said, true, strict=True)]
             made[f"chexbert_macro_f1_{size}{sign}"] = sum(each) / len(each)
-            made[f"chexbert_micro_f1_{size}{sign}"] = ratio_f1(sum(said, []), sum(true, []))
+            made[f"chexbert_micro_f1_{size}{sign}"] = ratio_f1(joined(said), joined(true))
     return made
+
+
+def joined(columns):
+    return [value for column in columns for value in column]
 
 
 def ratio_f1(said, true):
@@ -128,7 +134,7 @@ WORDS = [
 ]
 LETTERS = [*"abcdefghijklmnopqrstuvwxyz0123456789.,:;-/()%"]
 VOCAB = ["[PAD]", "[unused0]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS, *LETTERS]
-VOCAB += [f"##{letter}" for letter in LETTERS if letter.isalnum()]
+VOCAB += [f"##{letter}" for letter in LETTERS if letter.isalnum() and letter not in "ds"]
 TEXTS = [
     "The heart is enlarged.",
     "  no\n\neffusion ",
@@ -253,39 +259,48 @@ def test_labels_are_those_of_bert_with_fourteen_heads(checkpoint):
     assert measure.scores() == pytest.approx(expected)
 
 
-def test_files_of_another_kind_name_what_is_missing(checkpoint, torch, tmp_path):
-    folder, tensors = checkpoint
-
-    def check(change):
-        path = tmp_path / "chexbert.pth"
-        change(path)
-        return chexbert.Chexbert(Given(str(tmp_path))).check()
-
-    assert "has no 'vocab.txt'" in check(lambda path: None)
-    (tmp_path / "vocab.txt").write_bytes((folder / "vocab.txt").read_bytes())
-    assert "has to hold one .pth file (none)" in check(lambda path: None)
-    less = {k: v for k, v in tensors.items() if k != "linear_heads.4.weight"}
-    said = check(lambda path: save(torch, path, less))
-    assert "chexbert.pth has no tensor 'linear_heads.4.weight'" in said
-    said = check(lambda path: torch.save({"state_dict": {}}, path))
-    assert "has no 'model_state_dict' (it has state_dict)" in said
+@pytest.fixture
+def worker(torch, monkeypatch):
+    """The worker's own module, and what it raises."""
+    monkeypatch.syspath_prepend(metric_lib.WORKERS)
+    return importlib.import_module("run_chexbert"), importlib.import_module("worker_io").Unfit
 
 
-@pytest.mark.slow
-def test_more_files_of_another_kind(checkpoint, torch, tmp_path):
-    folder, tensors = checkpoint
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"linear_heads.4.weight": None}, "has no tensor 'linear_heads.4.weight'"),
+        ({"bert.pooler.dense.bias": None}, "has no 'bert.pooler.dense.bias'"),
+        ({"linear_heads.14.bias": np.zeros(4, np.float32)}, "has 'linear_heads.14.bias' besides"),
+        ({"linear_heads.2.bias": np.zeros(3, np.float32)}, "size mismatch for linear_heads.2.bias"),
+    ],
+)
+def test_tensors_that_do_not_fit_are_named(checkpoint, torch, worker, tmp_path, change, says):
+    module, unfit = worker
+    tensors = {k: v for k, v in (checkpoint[1] | change).items() if v is not None}
+    save(torch, tmp_path / "chexbert.pth", tensors)
+    with pytest.raises(unfit, match=f"chexbert.pth.*{says}"):
+        module.build(module.read(str(tmp_path / "chexbert.pth")), "chexbert.pth")
+
+
+def test_files_of_another_kind_name_what_is_missing(checkpoint, torch, worker, tmp_path):
+    module, unfit = worker
     path = tmp_path / "chexbert.pth"
-    (tmp_path / "vocab.txt").write_bytes((folder / "vocab.txt").read_bytes())
-
-    def check():
-        return chexbert.Chexbert(Given(str(tmp_path))).check()
-
+    torch.save({"state_dict": {}}, path)
+    with pytest.raises(unfit, match=r"has no 'model_state_dict' \(it has state_dict\)"):
+        module.read(str(path))
     path.write_text("no checkpoint")
-    assert "is no file of tensors by torch.save" in check()
-    save(torch, path, tensors | {"linear_heads.14.bias": np.zeros(4, np.float32)})
-    assert "has 'linear_heads.14.bias' besides" in check()
-    save(torch, path, tensors | {"linear_heads.2.bias": np.zeros(3, np.float32)})
-    assert "size mismatch for linear_heads.2.bias" in check()
-    save(torch, path, tensors)
-    (tmp_path / "vocab.txt").write_text("\n".join(VOCAB[:-1]) + "\n")
-    assert f"has {len(VOCAB) - 1} words, the labeller {len(VOCAB)}" in check()
+    with pytest.raises(unfit, match=r"is no file of tensors by torch\.save"):
+        module.read(str(path))
+    with pytest.raises(unfit, match=f"has {len(VOCAB)} words, the labeller 30522"):
+        module.tokenizer(str(checkpoint[0] / "vocab.txt"), 30522, 512)
+
+
+def test_a_folder_without_its_files_is_told_before_a_worker_starts(tmp_path):
+    def check(path):
+        return chexbert.Chexbert(Given(str(path))).check()
+
+    assert "has no 'vocab.txt'" in check(tmp_path)
+    (tmp_path / "vocab.txt").touch()
+    assert "has to hold one .pth file (none)" in check(tmp_path)
+    assert "is no folder: --metric_weights=chexbert=PATH" in check(tmp_path / "vocab.txt")

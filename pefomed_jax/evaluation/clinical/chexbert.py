@@ -113,7 +113,7 @@ def _cases(stats: Float[np.ndarray, "cases variants labels 3"]) -> dict[str, np.
     return made
 
 
-def f1(counts: np.ndarray) -> np.ndarray:
+def f1(counts: np.ndarray) -> np.ndarray | np.float64:
     """2tp / (2tp + fp + fn) of (tp, fp, fn) along the last axis; 0 where all three are 0."""
     tp, fp, fn = np.moveaxis(counts, -1, 0)
     return 2 * tp / np.maximum(2 * tp + fp + fn, 1)

@@ -71,7 +71,7 @@ def build(tensors, name):
     try:
         found = whole.load_state_dict(tensors, strict=False)
     except RuntimeError as error:  # names the tensor and both shapes
-        raise Unfit(f"{name}: {str(error)[:300]}") from None
+        raise Unfit(f"{name}: {' '.join(str(error).split())[:300]}") from None
     extra = [key for key in found.unexpected_keys if not key.endswith(".position_ids")]
     if found.missing_keys or extra:
         what = f"no '{found.missing_keys[0]}'" if found.missing_keys else f"'{extra[0]}' besides"
