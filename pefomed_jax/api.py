@@ -23,7 +23,7 @@ from pefomed_jax.data import prompts as prompts_lib
 from pefomed_jax.data.pipeline import row_length
 from pefomed_jax.data.prompts import Text
 from pefomed_jax.data.tokens import Encoder, Row, collate
-from pefomed_jax.decoding import merge, options
+from pefomed_jax.decoding import merge, options, streaming
 from pefomed_jax.decoding.generate import Generate, make_generate
 from pefomed_jax.decoding.text import to_text
 from pefomed_jax.errors import UserError
@@ -31,8 +31,7 @@ from pefomed_jax.evaluation.predict import place
 from pefomed_jax.models import mllm
 from pefomed_jax.training import opened, restore
 
-Picture = Image.Image | np.ndarray | str | pathlib.Path
-Pictures = Sequence[Picture] | np.ndarray
+Pictures = Sequence[images_lib.Given] | np.ndarray
 
 
 class Model:
@@ -47,6 +46,7 @@ class Model:
         self._tokenizer: Any = None
         self._prepared: tuple[Any, Any] | None = None  # what it was made of, and for decoding
         self._programs: dict[options.Options, Generate] = {}
+        self._streams: dict[options.Options, streaming.Streaming] = {}
         self._score = jax.jit(self._log_likelihood)
 
     @property
@@ -70,23 +70,49 @@ class Model:
         `images`: Pillow images, arrays [H, W] or [H, W, 3] of uint8, or paths. `prompts`: one for
         each, or one for all; '' asks what the task asks (its first instruction), which VQA has not.
         `max_new_tokens`: 0: as in the config. `decoding`: fields of `decoding.options.Options`, as
-        {"beams": 3} or {"sample": True, "top_p": 0.9}; `seed` is that of sampling. Errors:
-        UserError for lengths that differ, an image that cannot be opened, or a wrong setting.
+        {"beams": 3} or {"sample": True, "top_p": 0.9}; `seed` is that of sampling, to which goes
+        the number of the image in the list. Errors: UserError for lengths that differ, an image
+        that cannot be opened, or a wrong setting.
         """
-        _at_least("max_new_tokens", max_new_tokens, 0)
-        limit = max_new_tokens or self.config.eval.max_new_tokens
-        eos = (int(self.tokenizer.eos_token_id),)
-        generate, key = self._program(options.make(limit, eos, decoding)), jax.random.key(seed)
+        generate = self._program(self._options(max_new_tokens, decoding))
         texts = self._texts(images, prompts, [""] * len(_listed(images)))
         rows = self._encoder.prompt_rows(texts)
         answers: list[str] = []
         with jax.set_mesh(self.mesh):
-            for i, (batch, count) in enumerate(self._batches(rows, images, batch_size)):
-                drawn = jax.random.fold_in(key, i)
-                tokens, lengths, _ = generate(self._decoding_params(), batch, drawn)
+            for batch, count in self._batches(rows, images, batch_size):
+                keys = _keys(seed, len(answers), len(batch.tokens))
+                tokens, lengths, _ = generate(self._decoding_params(), batch, keys)
                 pairs = zip(np.asarray(tokens), np.asarray(lengths), strict=True)
                 answers += [to_text(self.tokenizer, t[:n]) for t, n in list(pairs)[:count]]
         return answers
+
+    def stream(
+        self,
+        image: images_lib.Given,
+        prompt: str = "",
+        max_new_tokens: int = 0,
+        decoding: Mapping[str, Any] = MappingProxyType({}),
+        seed: int = 0,
+    ) -> Iterator[str]:
+        """The answer about one image in pieces of text, while it is made; no beams.
+
+        Together they are what `generate` gives for [image]. Errors: as there; and UserError where
+        the model lies on several devices.
+        """
+        if self.mesh.size > 1:
+            raise UserError(
+                f"a stream comes from one device, this model is on {self.mesh.size}: start with "
+                "one, as by CUDA_VISIBLE_DEVICES=0, or call generate"
+            )
+        asked = self._options(max_new_tokens, decoding)
+        if asked not in self._streams:
+            self._streams[asked] = streaming.Streaming(self._model, asked)
+        (row,) = self._encoder.prompt_rows(self._texts([image], prompt, [""]))
+        with jax.set_mesh(self.mesh):
+            ((batch, _),) = self._batches([row], [image], 1)
+            params, keys = self._decoding_params(), _keys(seed, 0, 1)
+        tokens = self._streams[asked].tokens(self.mesh, params, batch, keys)
+        return streaming.pieces(self.tokenizer, tokens)
 
     def log_likelihood(
         self,
@@ -143,10 +169,15 @@ class Model:
         for start in range(0, len(rows), size):
             mine = list(range(start, min(start + size, len(rows))))
             filled = mine + [mine[-1]] * (size - len(mine))
-            opened = {i: images_lib.resize(_rgb(images[i]), side) for i in mine}
+            opened = {i: images_lib.resize(images_lib.given(images[i]), side) for i in mine}
             pixels = np.stack([opened[i] for i in filled])[:, None]
             batch = collate([rows[i] for i in filled], length, longest, pixels, pad)
             yield place(batch, self.mesh), len(mine)
+
+    def _options(self, max_new_tokens: int, decoding: Mapping[str, Any]) -> options.Options:
+        _at_least("max_new_tokens", max_new_tokens, 0)
+        limit = max_new_tokens or self.config.eval.max_new_tokens
+        return options.make(limit, (int(self.tokenizer.eos_token_id),), decoding)
 
     def _program(self, asked: options.Options) -> Generate:
         if asked not in self._programs:
@@ -179,6 +210,12 @@ def load(path: str | pathlib.Path | ConfigDict, **fields: Any) -> Model:
     return Model(restore.restore(opened.config(path, named)))
 
 
+def _keys(seed: int, first: int, count: int) -> jax.Array:
+    """Keys [count] of the answers from number `first` on, which no batch size changes."""
+    numbers = jnp.arange(first, first + count)
+    return jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(seed), numbers)
+
+
 def _listed(images: Pictures) -> Pictures:
     """The images. Errors: UserError for a single one: a path or an array has a length too."""
     single = isinstance(images, str | pathlib.Path | Image.Image)
@@ -190,28 +227,3 @@ def _listed(images: Pictures) -> Pictures:
 def _at_least(name: str, value: int, least: int) -> None:
     if value < least:
         raise UserError(f"{name}={value} is too small: at least {least}")
-
-
-def _rgb(picture: Picture) -> Image.Image:
-    if not isinstance(picture, str | pathlib.Path):
-        return _converted(picture)
-    try:
-        with Image.open(pathlib.Path(picture).expanduser()) as opened:
-            return images_lib.to_rgb(opened)
-    except FileNotFoundError:
-        raise UserError(f"there is no image {picture}; correct its path") from None
-    except Exception as error:  # decoders raise whatever they like on broken files
-        raise UserError(f"{picture} cannot be opened as an image ({error})") from None
-
-
-def _converted(picture: Image.Image | np.ndarray) -> Image.Image:
-    try:
-        if isinstance(picture, np.ndarray) and picture.ndim < 2:
-            raise TypeError  # Pillow makes a row of it
-        return images_lib.to_rgb(picture)
-    except (TypeError, ValueError, AttributeError):
-        said = f"{picture.dtype}{list(picture.shape)}" if isinstance(picture, np.ndarray) else ""
-        raise UserError(
-            f"{said or type(picture).__name__} is no image; give a path, a Pillow image, or an "
-            f"array [H, W] or [H, W, 3] of uint8"
-        ) from None

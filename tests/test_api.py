@@ -100,6 +100,23 @@ def test_beams_are_no_less_likely_and_draws_come_from_a_seed(single, cases):
     )
     assert first == again
     assert first != other
+    assert first == single.generate(images, questions, batch_size=3, decoding=hot, seed=0)
+
+
+def test_a_stream_is_the_answer_in_pieces(single, cases):
+    for case in cases[:4]:
+        image, question = case["image"], case["question"]
+        pieces = list(single.stream(image, question))
+        assert "".join(pieces) == case["prediction"]
+        assert all(pieces)
+    hot = {"decoding": {"sample": True, "temperature": 2.0}, "seed": 3, "max_new_tokens": 12}
+    (whole,) = single.generate([image], question, **hot)
+    left = single.stream(image, question, **hot)
+    assert whole.startswith(next(left))
+    left.close()  # before its end: the next one is not disturbed
+    pieces = list(single.stream(image, question, **hot))
+    assert "".join(pieces) == whole
+    assert len(pieces) > 1
 
 
 def plain(model, image, after, answer):
@@ -292,12 +309,19 @@ WRONG = {
     "images is one image; give": lambda m, image: m.generate(str(image), "a"),
     "images is one image": lambda m, image: m.generate(pixels(image), "a"),
     "batch_size=0 is too small": lambda m, image: m.generate([image], "a", batch_size=0),
+    "no answer to stream": lambda m, image: m.stream(image, "a", decoding={"beams": 2}),
+    "there is no image /no/such": lambda m, image: m.stream("/no/such.png", "a"),
     "no setting 'beam' (did you mean beams?)": lambda m, image: m.generate(
         [image], "a", decoding={"beam": 3}
     ),
     "beams='3' is no int": lambda m, image: m.generate([image], "a", decoding={"beams": "3"}),
     "max_new_tokens=-1": lambda m, image: m.generate([image], "a", max_new_tokens=-1),
 }
+
+
+def test_a_stream_comes_from_one_device(model, cases):
+    with pytest.raises(UserError, match="a stream comes from one device, this model is on 8"):
+        model.stream(cases[0]["image"], "a")
 
 
 @pytest.mark.parametrize("words", WRONG)

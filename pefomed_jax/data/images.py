@@ -6,12 +6,16 @@ a mirrored chest film swaps left and right, so it is a quirk.
 """
 
 import math
+import pathlib
 
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
+from pefomed_jax.errors import UserError
+
 BICUBIC = Image.Resampling.BICUBIC
+Given = Image.Image | np.ndarray | str | pathlib.Path  # a picture as a person hands it over
 
 
 def to_rgb(image: Image.Image | np.ndarray, plain: bool = False) -> Image.Image:
@@ -74,3 +78,29 @@ def _crop_box(width: int, height: int, rng: np.random.Generator) -> tuple[int, i
     w, h = min(width, round(height * 4 / 3)), min(height, round(width * 4 / 3))
     left, top = (width - w) // 2, (height - h) // 2
     return left, top, left + w, top + h
+
+
+def given(picture: Given) -> Image.Image:
+    """The RGB picture. Errors: UserError where it is none, or its file does not open."""
+    if not isinstance(picture, str | pathlib.Path):
+        return _converted(picture)
+    try:
+        with Image.open(pathlib.Path(picture).expanduser()) as opened:
+            return to_rgb(opened)
+    except FileNotFoundError:
+        raise UserError(f"there is no image {picture}; correct its path") from None
+    except Exception as error:  # decoders raise whatever they like on broken files
+        raise UserError(f"{picture} cannot be opened as an image ({error})") from None
+
+
+def _converted(picture: Image.Image | np.ndarray) -> Image.Image:
+    try:
+        if isinstance(picture, np.ndarray) and picture.ndim < 2:
+            raise TypeError  # Pillow makes a row of it
+        return to_rgb(picture)
+    except (TypeError, ValueError, AttributeError):
+        said = f"{picture.dtype}{list(picture.shape)}" if isinstance(picture, np.ndarray) else ""
+        raise UserError(
+            f"{said or type(picture).__name__} is no image; give a path, a Pillow image, or an "
+            f"array [H, W] or [H, W, 3] of uint8"
+        ) from None

@@ -38,18 +38,27 @@ class Journal:
         self._part = path.with_name(path.name + ".part")
         self._meta = meta_path(path)
         self._file = _locked(self._part)
+        self.finished, self.done = False, 0
+        try:
+            self._begin(made, overwrite)
+        except BaseException:
+            self._file.close()
+            raise
+
+    def _begin(self, made: Made, overwrite: bool) -> None:
+        """Finds what is there already."""
         if overwrite:
-            path.unlink(missing_ok=True)
+            self.path.unlink(missing_ok=True)
             self._file.truncate(0)
-        self.finished = path.exists()
-        begun = self._part.stat().st_size > 0
-        if self.finished or begun:
-            check_same(path if self.finished else self._part, self._meta, made)
-        else:
+        there = self.path if self.path.exists() else self._part
+        if there == self._part and not self._part.stat().st_size:
             _replace(self._meta, json.dumps(made, indent=1, ensure_ascii=False) + "\n")
+            return
+        check_same(there, self._meta, made)
+        self.finished = there == self.path
+        self.done = len(self._order) if self.finished else self._cut()
         if self.finished:
             self._drop_part()
-        self.done = len(order) if self.finished else self._cut()
 
     def add(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Appends the rows of the next cases in the order that have none yet."""

@@ -12,7 +12,7 @@ from jaxtyping import Int, UInt32
 
 from pefomed_jax.batch import Batch, Case
 from pefomed_jax.data.prompts import Prompts
-from pefomed_jax.decoding.generate import Answers, Generate
+from pefomed_jax.decoding.generate import Generate
 from pefomed_jax.decoding.text import to_text
 from pefomed_jax.errors import UserError
 from pefomed_jax.parallel import rules
@@ -86,7 +86,7 @@ def _case_keys(key: jax.Array, names: jax.Array) -> jax.Array:
     return jax.vmap(jax.random.fold_in, (None, 0))(key, names)
 
 
-def _own_rows(answers: Answers, count: int) -> list[np.ndarray]:
+def _own_rows(answers: Sequence[Any], count: int) -> list[np.ndarray]:
     start = jax.process_index() * count
     return [np.asarray(array)[start : start + count] for array in answers]
 

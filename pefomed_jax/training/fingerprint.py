@@ -20,7 +20,8 @@ def fingerprint(frozen: Any) -> str:
     """
     leaves = jax.tree_util.tree_leaves_with_path(frozen)
     named = [(paths.name(path), leaf) for path, leaf in leaves]
-    sums = jax.device_get([_digest(leaf, paths.is_stacked(name)) for name, leaf in named])
+    # one at a time: many programs with sums over shards, started at once, can starve a small CPU
+    sums = [jax.device_get(_digest(leaf, paths.is_stacked(name))) for name, leaf in named]
     lines = []
     for (name, leaf), digests in zip(named, sums, strict=True):
         shape = tuple(leaf.shape)[paths.is_stacked(name) :]

@@ -7,6 +7,7 @@ import pytest
 from pefomed_jax import config as config_lib
 from pefomed_jax.batch import Batch, Case
 from pefomed_jax.data import prompts as prompts_lib
+from pefomed_jax.errors import UserError
 from pefomed_jax.evaluation import predict as lib
 from pefomed_jax.parallel import mesh as mesh_lib
 
@@ -35,10 +36,14 @@ def case(i):
 
 @jax.jit
 def generate(params, batch):
-    """Row i says its own first token, then params; odd rows one token, even rows two; row 4 all."""
+    """Row i says its own first token, then params; odd rows one token, even rows two; row 4 all.
+
+    The sum of log-probabilities is minus the first token.
+    """
     first = batch.tokens[:, :1]
     tokens = jax.numpy.concatenate([first, first * 0 + params, first * 0 + 2], axis=1)
-    return tokens, jax.numpy.where(first[:, 0] == 4, NEW, 2 - first[:, 0] % 2)
+    lengths = jax.numpy.where(first[:, 0] == 4, NEW, 2 - first[:, 0] % 2)
+    return tokens, lengths, -first[:, 0].astype(float)
 
 
 @pytest.fixture
@@ -58,6 +63,9 @@ def test_one_row_per_case_in_order(prompts, on_mesh):
     assert rows[9]["prediction"] == "w9"
     assert [row["id"] for row in rows if "cut" in row] == ["c4"]
     assert rows[4]["cut"] is True
+    # with the end where there is one: row 4 has three tokens, row 9 one and an end
+    assert [rows[i]["n_tokens"] for i in (4, 9, 10)] == [3, 1, 2]
+    assert [rows[i]["log_prob"] for i in (4, 9, 10)] == [-1.333333, -4.5, -3.333333]
     assert rows[10] == {
         "id": "c10",
         "image": "10.png",
@@ -65,9 +73,54 @@ def test_one_row_per_case_in_order(prompts, on_mesh):
         "question with a short answer: what 10? [/INST]",
         "reference": "answer 10",
         "prediction": "w10 w7",
+        "n_tokens": 2,
+        "log_prob": -3.333333,
+        "split": "test",
         "answer_type": "OPEN",
         "findings": ["line"],
     }
+
+
+def test_lanes_without_a_question_give_no_row(prompts):
+    """Two lanes a row: the answers are the lanes of the first row, of the second, …"""
+
+    def two(params, batch):
+        many = jax.tree.map(lambda x: jax.numpy.repeat(x, 2, axis=0), batch)
+        many = many.replace(tokens=many.tokens * 10 + jax.numpy.arange(2 * ROWS)[:, None] % 2)
+        return generate(params, many)
+
+    places = [case(0), case(1), case(2), None, case(3), case(4)]
+    (rows,) = lib.answer(two, 7, [(batch(0), places)], Words(), prompts, lanes=2)
+    assert [row["id"] for row in rows] == ["c0", "c1", "c2", "c3", "c4"]
+    assert [row["prediction"].split()[0] for row in rows] == ["w0", "w1", "w10", "w20", "w21"]
+
+
+def test_a_case_draws_with_a_key_of_its_own(prompts):
+    def drawn(params, batch, keys):
+        tokens = jax.vmap(lambda key: jax.random.randint(key, (NEW,), 3, 10**6))(keys)
+        return tokens, jax.numpy.full(len(tokens), 2), jax.numpy.zeros(len(tokens))
+
+    def said(places, seed):
+        key = jax.random.key(seed)
+        (rows,) = lib.answer(drawn, 7, [(batch(0), places)], Words(), prompts, None, key)
+        return {row["id"]: row["prediction"] for row in rows}
+
+    cases = [case(i) for i in range(ROWS)]
+    first = said(cases, 0)
+    assert len(set(first.values())) == ROWS
+    assert said(cases[::-1][:3], 0) == {k: first[k] for k in ("c7", "c6", "c5")}
+    assert not set(said(cases, 1).values()) & set(first.values())
+
+
+def test_what_is_unknown_is_left_out(prompts):
+    bare = Case("a", "a.png", "why?", "", "")
+    row = lib.to_row(bare, prompts, Words(), np.array([5, 2, 2]), 1, -1.0)
+    assert list(row) == ["id", "image", "prompt", "prediction", "n_tokens", "log_prob"]
+
+
+def test_scores_that_are_no_numbers_are_no_answer(prompts):
+    with pytest.raises(UserError, match="case c1: the model's scores are no numbers"):
+        lib.to_row(case(1), prompts, Words(), np.array([5, 2, 2]), 1, np.nan)
 
 
 def test_no_batches_no_rows(prompts):
