@@ -25,16 +25,16 @@ KINDS = ["ABNORMALITY", "NON-ABNORMALITY", "DISEASE", "NON-DISEASE", "ANATOMY"]
 
 def encoder(folder, kind=BertModel, **fields):
     """A BERT of two layers with its tokenizer."""
-    config = BertConfig(
-        vocab_size=len(VOCAB),
-        hidden_size=32,
-        num_hidden_layers=3,
-        num_attention_heads=2,
-        intermediate_size=64,
-        max_position_embeddings=512,
-        initializer_range=0.3,  # so that texts differ
-        **fields,
-    )
+    sizes = {
+        "vocab_size": len(VOCAB),
+        "hidden_size": 32,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 2,
+        "intermediate_size": 64,
+        "max_position_embeddings": 512,
+        "initializer_range": 0.3,  # so that texts differ
+    }
+    config = BertConfig(**{**sizes, **fields})
     model = kind(config).eval()
     if kind is BertForTokenClassification:
         torch.nn.init.normal_(model.classifier.weight)
@@ -92,7 +92,7 @@ def ratescore(folder, pairs):
 def radgraph(folder, pairs):
     """The package's three rewards of each pair."""
     local = os.path.join(folder, "encoder")
-    encoder(local)
+    encoder(local, initializer_range=0.02)
     for name in os.listdir(local):  # the archive has the tensors; of the encoder only its sizes
         if name.endswith((".safetensors", ".bin")):
             os.remove(os.path.join(local, name))

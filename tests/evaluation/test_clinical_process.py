@@ -3,6 +3,7 @@
 import os
 import re
 import sys
+import tempfile
 import textwrap
 import time
 
@@ -85,7 +86,7 @@ def probe(tmp_path):
 def test_answers_come_in_order_and_each_text_is_asked_once(probe, capfd):
     own = probe()
     assert own.check() == ""
-    assert own.label() == "probe(package=1.2)"
+    assert re.fullmatch(r"probe\(weights=[0-9a-f]{8},package=1\.2\)", own.label())
     first = own.ask(["b", "a", "b", ""])
     assert [found[:2] for found in first] == [["b", 1], ["a", 1], ["b", 1], ["", 0]]
     again = own.ask(["a", "c"])
@@ -108,13 +109,27 @@ def test_much_on_stderr_does_not_hold_it_up(probe):
     assert probe(fault="noise").check() == ""
 
 
-def test_a_worker_ends_with_its_metric(probe):
+def test_a_worker_ends_with_its_metric_and_leaves_no_file(probe, tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     own = probe()
     pid = own.ask(["a"])[0][2]
+    assert list(tmp_path.glob("probe-*"))
     os.kill(pid, 0)
     del own
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
+    assert not list(tmp_path.glob("probe-*"))
+
+
+def test_the_label_tells_one_files_weights_from_anothers(tmp_path):
+    (tmp_path / "model").mkdir()
+    file = tmp_path / "model" / "a.bin"
+    file.write_bytes(b"x" * 200_000)
+    first = metric.fingerprint(tmp_path)
+    assert metric.fingerprint(tmp_path) == first
+    file.write_bytes(b"x" * 199_999 + b"y")
+    assert metric.fingerprint(tmp_path) != first
+    assert metric.fingerprint(file) != metric.fingerprint(tmp_path)
 
 
 def test_weights_that_do_not_fit_are_told_in_the_workers_words(probe):

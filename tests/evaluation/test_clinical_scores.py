@@ -156,13 +156,20 @@ def test_values_are_those_of_the_package(tiny, name):
 
 
 @pytest.mark.slow
-def test_bertscore_says_which_layer_or_baseline_it_lacks(tiny):
-    python, folder, _ = tiny("bertscore")
+def test_bertscore_rescales_by_the_baseline_of_a_named_model(tiny):
+    python, folder, expected = tiny("bertscore")
 
-    def check(**options):
-        return bertscore.Bertscore(Given(str(folder), python, {"device": "cpu", **options})).check()
+    def metric(**options):
+        return bertscore.Bertscore(Given(str(folder), python, {"device": "cpu", **options}))
 
-    assert f"no layer for a model named '{folder.name}'; give --metric_options" in check()
-    assert "no baseline for a model named" in check(layer="2", rescale="yes")
-    assert "Invalid num_layers" in check(layer="9")
-    assert check(layer="2", model="roberta-base", rescale="yes") == ""
+    assert f"no layer for a model named '{folder.name}'; give --metric_opt" in metric().check()
+    rescaled = metric(layer="2", model="roberta-base", rescale="yes")
+    assert rescaled.check() == ""
+    assert "model=roberta-base,layer=2,rescale=yes" in rescaled.label()
+    found = np.array(rescaled.ask(PAIRS), np.float64)
+    raw = np.array(expected)
+    # x -> (x - b) / (1 - b): one line through all pairs, empty ones too
+    slope = (found[0] - found[1]) / (raw[0] - raw[1])
+    np.testing.assert_allclose(found, found[1] + slope * raw, atol=1e-4)
+    np.testing.assert_allclose(found[1] + slope, 1.0, atol=1e-4)
+    assert (slope > 1).all()

@@ -102,7 +102,8 @@ def test_a_metric_of_others_is_scored_with_intervals_and_stands_in_the_signature
     assert results["intervals"]["test"]["length"] == [0.0, 11.0]
     assert results["skipped"]["length_max"] == "not asked for"
     assert "|metrics:length(v=1)|" in results["signature"]
-    cases = [json.loads(line) for line in (tmp_path / "out" / "cases.jsonl").open()]
+    lines = (tmp_path / "out" / "cases.jsonl").read_text().splitlines()
+    cases = [json.loads(line) for line in lines]
     assert [case["length"] for case in cases] == [11.0, 0.0]
     assert "length" in capsys.readouterr().out
 

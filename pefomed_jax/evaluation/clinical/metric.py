@@ -1,5 +1,6 @@
 """A metric that a worker computes: its checks, its process, and each text asked about once."""
 
+import hashlib
 import json
 import pathlib
 import sys
@@ -14,6 +15,7 @@ from pefomed_jax.evaluation.protocols import Found, Row
 
 WORKERS = pathlib.Path(__file__).parent / "workers"
 DEVICES = ("auto", "cpu", "cuda")
+SEEN = 1 << 16  # bytes of a file's beginning and of its end
 TIMEOUT = "600"  # seconds without a word, loading included
 
 
@@ -66,6 +68,8 @@ class WorkerMetric:
     def label(self) -> str:
         """The metric with its options and versions, as 'radgraph(model=radgraph-xl,torch=2.13)'."""
         own = {k: v for k, v in self.set.items() if k not in ("timeout", "device", "batch") and v}
+        if self.path is not None:
+            own["weights"] = fingerprint(self.path)
         said = ",".join(f"{k}={v}" for k, v in (own | self._versions).items())
         return f"{self.name}({said})" if said else self.name
 
@@ -133,6 +137,23 @@ class WorkerMetric:
             self._versions = worker.start({"weights": str(self.path), **self.set})
             self._worker = worker
         return self._worker
+
+
+def fingerprint(path: pathlib.Path) -> str:
+    """Eight digits that change with the files of weights: their names, sizes, beginnings and ends.
+
+    A few reads a file, as the files may be gigabytes.
+    """
+    digest = hashlib.sha256()
+    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
+    for file in files:
+        size = file.stat().st_size
+        digest.update(f"{file.relative_to(path)} {size} ".encode())
+        with file.open("rb") as stream:
+            digest.update(stream.read(SEEN))
+            stream.seek(max(0, size - SEEN))
+            digest.update(stream.read(SEEN))
+    return digest.hexdigest()[:8]
 
 
 def number(option: str, text: str) -> int:

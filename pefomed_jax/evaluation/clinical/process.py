@@ -12,6 +12,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import weakref
@@ -65,12 +66,13 @@ class Worker:
 
     def __init__(self, name: str, python: str, script: pathlib.Path, timeout: float) -> None:
         self._name, self._timeout = name, timeout
+        folder = tempfile.mkdtemp(prefix=f"{name}-")
         self._process = subprocess.Popen(
             [python, str(script)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env=environment(python),
+            env=environment(python) | {"TMPDIR": folder},
             encoding="utf-8",
             errors="replace",
             start_new_session=True,  # ctrl-C reaches it through `_end`, not as a traceback
@@ -85,7 +87,7 @@ class Worker:
             reader.daemon = True
             reader.start()
         self._errors = readers[1]
-        self._finalizer = weakref.finalize(self, _end, self._process, readers)
+        self._finalizer = weakref.finalize(self, _end, self._process, readers, folder)
 
     def start(self, settings: dict[str, Any]) -> dict[str, str]:
         """Hands over the settings; versions of what the worker uses, once it has its weights.
@@ -165,7 +167,7 @@ def _write(stream: TextIOWrapper, message: dict[str, Any]) -> None:
         stream.flush()
 
 
-def _end(process: subprocess.Popen[str], readers: Sequence[threading.Thread]) -> None:
+def _end(process: subprocess.Popen[str], readers: Sequence[threading.Thread], folder: str) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)  # and what it has started
     process.wait()
@@ -174,3 +176,4 @@ def _end(process: subprocess.Popen[str], readers: Sequence[threading.Thread]) ->
     for stream in (process.stdin, process.stdout, process.stderr):
         with contextlib.suppress(OSError):  # what was never sent cannot be flushed
             stream.close()
+    shutil.rmtree(folder, ignore_errors=True)

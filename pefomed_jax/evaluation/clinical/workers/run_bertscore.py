@@ -23,6 +23,7 @@ def load(settings):
         )
     except (OSError, ValueError, AssertionError) as error:
         raise Unfit(f"{settings['weights']}: {str(error)[:300]}") from None
+    bound(scorer)
     rescaled = settings["rescale"] == "yes"
     lowest = (
         (-scorer.baseline_vals / (1 - scorer.baseline_vals)).tolist() if rescaled else [0.0] * 3
@@ -38,6 +39,13 @@ def load(settings):
 
     found = versions("bert-score", "torch", "transformers")
     return score, {"layer": str(layer), **found}
+
+
+def bound(scorer):
+    """A longest text where the tokenizer has none, at which the package would fail."""
+    tokenizer, config = scorer._tokenizer, scorer._model.config
+    if tokenizer.model_max_length > 10**6 and hasattr(config, "max_position_embeddings"):
+        tokenizer.model_max_length = config.max_position_embeddings - 2  # RoBERTa keeps two
 
 
 def rows(scorer, pairs):

@@ -5,7 +5,6 @@ The package's archives name their BERT on the hub; here they are laid out anew w
 
 from __future__ import annotations
 
-import atexit
 import json
 import os
 import shutil
@@ -24,7 +23,6 @@ def load(settings):
     """(score, versions) of a folder with an archive, or its content, and `encoder`."""
     old_transformers()
     where = tempfile.mkdtemp(prefix="radgraph-")
-    atexit.register(shutil.rmtree, where, ignore_errors=True)
     model = settings["model"]
     lay_out(settings["weights"], model, os.path.join(where, model))
     cuda = 0 if device(settings["device"]) == "cuda" else -1
@@ -34,6 +32,7 @@ def load(settings):
         graph = RadGraph(model_type=model, model_cache_dir=where, cuda=cuda)
     except (OSError, RuntimeError, KeyError) as error:  # no tokenizer; a tensor of another shape
         raise Unfit(f"{model} and its encoder do not go together: {str(error)[:300]}") from None
+    shutil.rmtree(where)  # all is in memory, and an archive may be a gigabyte
 
     def score(texts):
         for text in texts:
@@ -79,13 +78,13 @@ def lay_out(weights, model, folder):
 
 
 def extract(archive, folder):
-    """Files below `folder` only; older Pythons have no filter of their own."""
-    for member in archive.getmembers():
+    """Plain files below `folder` only; older Pythons have no filter of their own."""
+    for member in archive:
         where = os.path.normpath(os.path.join(folder, member.name))
         inside = where == folder or where.startswith(folder + os.sep)
         if not inside or not (member.isfile() or member.isdir()):
             raise Unfit(f"the archive holds '{member.name}', which is no file of a model")
-    archive.extractall(folder)
+        archive.extract(member, folder)
 
 
 def name_encoder(config, encoder, path):
