@@ -5,7 +5,7 @@ import pathlib
 from setuptools import find_packages, setup
 
 HERE = pathlib.Path(__file__).parent
-TEST = ["beartype>=0.20", "pytest>=8", "ruff>=0.8", "tensorboard>=2.18"]
+TEST = ["beartype>=0.20", "pytest>=8", "ruff>=0.8", "tensorboard>=2.18", "sacrebleu>=2.4"]
 TEST += ["ipykernel>=6", "nbclient>=0.10", "nbformat>=5", "setuptools>=77"]  # the notebook
 TORCH = ["torch==2.13.0; python_version < '3.12'", "peft>=0.21; python_version < '3.12'"]
 DATA = ("json", "html", "css", "js")  # beside the code that uses it
@@ -55,6 +55,7 @@ setup(
     },
     extras_require={
         "test": [*TEST, *TORCH],
+        "coco": ["pycocoevalcap==1.2"],  # METEOR; needs a Java runtime too
         "convert": ["torch>=2.6"],
         "cuda12": ["jax[cuda12]"],
         "cuda13": ["jax[cuda13]"],

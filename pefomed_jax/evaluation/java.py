@@ -30,7 +30,7 @@ class Java:
             raise JavaError(f"{name} did not start ({error.strerror}): {command[0]}") from None
         self._answers: queue.SimpleQueue[str | None] = queue.SimpleQueue()  # None: no more
         self._said: collections.deque[str] = collections.deque(maxlen=20)
-        self._answered = False
+        self._answered = False  # whether it ever did
         self._readers = [
             self._start(self._read_answers, self._process.stdout),
             self._start(self._read_errors, self._process.stderr),
@@ -61,17 +61,18 @@ class Java:
                 f"{self.name} gave no answer to case {i + 1} in {seconds:g} s"
             ) from None
         if answer is None:
-            raise JavaError(self._why())
+            raise JavaError(self._why(i))
         self._answered = True
         return answer
 
-    def _why(self) -> str:
-        """How the program ended, with the first that it said."""
+    def _why(self, i: int) -> str:
+        """How the program ended, with the first of its last words."""
         self._process.wait()
         for reader in self._readers:
             reader.join()
-        said = next((line for line in self._said if line.strip()), "and said nothing")
-        return f"{self.name} ended with {self._process.returncode}: {said.strip()[:200]}"
+        said = next((line.strip() for line in self._said if line.strip()), "it said nothing")
+        code = self._process.returncode
+        return f"{self.name} ended at case {i + 1} with {code}: {said[:200]}"
 
     def close(self) -> None:
         """Ends the program."""
@@ -99,10 +100,7 @@ class Java:
 
     def _read_answers(self, pipe: IO[bytes]) -> None:
         for line in pipe:
-            answer = line.decode("utf-8", "replace").rstrip("\r\n")
-            if not self._answered:
-                self._said.append(answer)  # a Java that cannot start says so here
-            self._answers.put(answer)
+            self._answers.put(line.decode("utf-8", "replace").rstrip("\r\n"))
         self._answers.put(None)
 
     def _read_errors(self, pipe: IO[bytes]) -> None:

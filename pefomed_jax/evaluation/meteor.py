@@ -23,6 +23,8 @@ from pefomed_jax.evaluation.java import Java, JavaError
 from pefomed_jax.evaluation.measure import Measure, Scores, Skipped
 from pefomed_jax.evaluation.report import References, Words
 
+Numbers = np.ndarray | np.float64  # of several sets, or of one
+
 NAME = "meteor"
 _SETTINGS = ("-Dfile.encoding=UTF-8", "-Xmx2G", "-jar", "meteor-1.5.jar", "-", "-", "-stdio")
 # the table by its name: the program does not find it by itself where a folder's name has a blank
@@ -80,11 +82,11 @@ def combine(sums: Float[np.ndarray, "*sets 23"]) -> Scores:
     return {NAME: mean * (1 - _GAMMA * pieces**_BETA)}
 
 
-def _weighed(content: np.ndarray, function: np.ndarray) -> np.ndarray:
+def _weighed(content: Numbers, function: Numbers) -> Numbers:
     return _DELTA * content + (1 - _DELTA) * function
 
 
-def _ratio(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def _ratio(a: Numbers, b: Numbers) -> Numbers:
     """a / b, 0 where b is 0."""
     return np.where(b > 0, a / np.where(b > 0, b, 1), 0.0)
 

@@ -30,6 +30,7 @@ def measure(hypotheses: Sequence[Words], references: Sequence[References]) -> Me
         return Skipped(NAME, f"a text has {longest:,} words; it takes too long above {MOST:,}")
     pairs = zip(hypotheses, references, strict=True)
     values = [
-        meteor_score.meteor_score([list(ref) for ref in refs], list(words)) for words, refs in pairs
+        meteor_score.meteor_score([list(ref) for ref in refs], list(words), wordnet=wordnet)
+        for words, refs in pairs
     ]
     return mean({NAME: np.array(values, np.float64)})

@@ -45,7 +45,7 @@ def tokenise(text: str, following: str | None = "") -> list[str]:
     ['no', 'effusion', '-lrb-', 'left', '-rrb-', 'the', 'heart', "'s"]
     """
     line = text.translate(_BREAKS)
-    after = "" if following is None else "\n" + following[:_LONGEST].translate(_BREAKS)
+    after = "" if following is None else f"\n{following[:_LONGEST].translate(_BREAKS)}\n"
     words = (word.lower() for word in _cut(line + after, len(line)))
     return [word for word in words if word and word not in DROPPED]
 

@@ -89,6 +89,7 @@ _FORMS = (
     _form(_QUOTE, _SHORT, "[^A-Za-z]", quotes=True),
     _form("'", "'", r"[A-Za-z][^ \t\n\xa0]"),
     _form(_QUOTE, _SHORT, quotes=True),
+    _form("'", "''"),
     _form("[nN]", rf"[nN]{_ANY_APOS}[tT]", "[^A-Za-z]", quotes=True),
     _form(_QUOTE, rf"{_APOS}\d\d", _GAP),
     _form("[`‘-‟‹›«»\x91-\x94]", "[`‘-‟‹›«»\x91-\x94]{1,2}", quotes=True),
