@@ -64,8 +64,12 @@ def whiskers(values: Mapping[str, Value], spans: Mapping[str, Sequence[Number] |
         if span := spans.get(part):
             drawn += _line(*(_at(edge, 0, end) for edge in span), y, part)
         drawn += _sign(part, _at(value, 0, end), y)
-    svg = f'<svg class="whiskers" width="{LONG}" height="{height}" aria-hidden="true">{drawn}</svg>'
+    svg = f'<svg class="whiskers" {_box(height)} aria-hidden="true">{drawn}</svg>'
     return svg + (f'<span class="muted">to {end:g}</span>' if end != 1 else "")
+
+
+def _box(height: int) -> str:
+    return f'viewBox="0 0 {LONG} {height}" width="{LONG}" height="{height}"'
 
 
 def _at(value: Number, low: Number, high: Number) -> Number:
@@ -86,18 +90,18 @@ def difference(value: Value, span: Sequence[Number] | None, reach: Number) -> st
     if span:
         drawn += _line(*(_at(edge, -reach, reach) for edge in span), 8, "test")
     drawn += _sign("test", _at(value, -reach, reach), 8)
-    return f'<svg class="whiskers" width="{LONG}" height="16" aria-hidden="true">{drawn}</svg>'
+    return f'<svg class="whiskers" {_box(16)} aria-hidden="true">{drawn}</svg>'
 
 
 def bar(value: Value, overall: Value, end: Number) -> str:
     """A score from 0 to `end` as a bar, and a line where that of all cases is."""
-    drawn = '<rect class="track" width="100" height="10"/>'
+    drawn = '<rect class="track" y="3" width="100" height="10"/>'
     if value is not None:
-        drawn += f'<rect class="bar" width="{max(0.0, 100 * value / end):.2f}" height="10"/>'
+        drawn += f'<rect class="bar" y="3" width="{max(0.0, 100 * value / end):.2f}" height="10"/>'
     if overall is not None and 0 <= overall <= end:
         x = 100 * overall / end
-        drawn += f'<line class="overall" x1="{x:.2f}" x2="{x:.2f}" y1="0" y2="10"/>'
-    box = 'viewBox="0 0 100 10" preserveAspectRatio="none" aria-hidden="true"'
+        drawn += f'<line class="overall" x1="{x:.2f}" x2="{x:.2f}" y1="0" y2="16"/>'
+    box = 'viewBox="0 0 100 16" preserveAspectRatio="none" aria-hidden="true"'
     return f'<svg class="bars" {box}>{drawn}</svg>'
 
 
@@ -205,7 +209,7 @@ def _below(bins: Bins, step: Number) -> str:
     n = len(bins.counts[0])
     whole = bins.width == 1
     made = ""
-    for i in range(0, n + (not whole), 1 if n == 2 else 5):
+    for i in range(0, n + (not whole), 1 if n <= 10 else 5):
         x = left + (i + 0.5 * whole) * step
         more = "+" if bins.more and i == n - whole else ""
         made += f'<text class="x" x="{x:.1f}" y="{lower + 17}">{i * bins.width:g}{more}</text>'

@@ -267,6 +267,11 @@ def test_histograms_count_every_case(text):
     for name, n in {"words": 120, "exact_match": 120, "token_f1": 120, "open_recall": 60}.items():
         counts = re.findall(r"<title>.*?: ([\d,]+)</title>", plots[name])
         assert sum(int(count.replace(",", "")) for count in counts) == n
+    cases = pages.evaluate(pages.vqa_cases()).cases
+    right = sum(case["token_f1"] == 1 for case in cases)
+    half = sum(case["token_f1"] == 0.5 for case in cases)
+    assert f"<title>0.95 to 1: {right}</title>" in plots["token_f1"]
+    assert f"<title>0.5 to 0.55: {half}</title>" in plots["token_f1"]
 
 
 def luminance(colour):
@@ -297,3 +302,35 @@ def test_is_written_beside_the_results(tmp_path, films):
     assert {path.name for path in tmp_path.iterdir()} == names
     assert (tmp_path / "report.html").read_text() == pages.page_of(made, films)
     assert page.files(made.results, made.cases, pages.names(made)).keys() <= names
+
+
+def test_a_run_shows_its_own_images(tmp_path):
+    rows = pages.vqa_cases(20)
+    answered = {"test": rows, "test_shuffled": None}
+    asked = []
+
+    def opens(name):
+        asked.append(name)
+        return Image.new("L", (90, 60))
+
+    results.write_results(tmp_path / "results.json", answered, "vqa", images=opens)
+    images = Reader((tmp_path / "report.html").read_text()).data("images")
+    assert sorted(asked) == sorted(name for name, uri, _ in images if uri)
+    assert len(asked) == 3
+
+
+def test_real_images(shared):
+    folder = shared / "data" / "vqa-rad"
+    asked = json.loads((folder / "testset.json").read_text(encoding="utf-8"))
+    rows = [
+        {
+            **{"id": str(i), "image": row["image_name"], "prompt": row["question"]},
+            **{"reference": str(row["answer"]), "prediction": "yes", "organ": row["image_organ"]},
+        }
+        for i, row in enumerate(asked)
+    ]
+    text = pages.page_of(pages.evaluate(rows), folder / "images")
+    images = Reader(text).data("images")
+    assert len(images) == len({row["image"] for row in rows})
+    assert all(uri for _, uri, _ in images)
+    assert len(text) < 3_000_000
