@@ -62,9 +62,10 @@ def page(
         "program": program,
         "policy": f"{POLICY}; style-src {_hash(style)}; script-src {_hash(program)}",
     }
-    left = budget - sum(len(part.encode()) for part in text.values())
+    without = page_cases.dumps([[name, "", page_images.OVER] for name in listed.images])
+    left = budget - sum(len(part.encode()) for part in (*text.values(), without))
     thumbnails = page_images.thumbnails(listed.images, images, left)
-    text["images"] = _inline(page_cases.dumps([[t.name, t.uri, t.why] for t in thumbnails]))
+    text["images"] = _inline(page_cases.dumps(thumbnails))
     text["shown"] = page_cases.note(page_images.summary(thumbnails))
     return string.Template(_asset("page.html")).substitute(text)
 

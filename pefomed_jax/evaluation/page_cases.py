@@ -38,6 +38,7 @@ class Listed(NamedTuple):
     scores: list[str]  # main one first
     filters: list[dict[str, Any]]
     n_left_out: int
+    cut: int  # characters of a text
 
 
 def listed(results: Mapping[str, Any], cases: Sequence[Case], names: Sequence[str]) -> Listed:
@@ -52,7 +53,7 @@ def listed(results: Mapping[str, Any], cases: Sequence[Case], names: Sequence[st
         data = dumps({"task": results["task"]} | _data(kept, scores, filters, images, cut))
         if len(data.encode()) <= BYTES:
             break
-    return Listed(data, images, scores, filters, len(cases) - len(kept))
+    return Listed(data, images, scores, filters, len(cases) - len(kept), cut)
 
 
 def _attempts(n_cases: int) -> Iterator[tuple[int, int]]:
@@ -180,12 +181,13 @@ def controls(listed: Listed) -> dict[str, str]:
     ]
     sorts = {str(i): name for i, name in enumerate(listed.scores)}
     sorts |= {"words": "words of the answer", "id": "id", "file": "order of the file"}
-    left_out = f"the {listed.n_left_out} best cases are left out here; cases.csv has them"
-    return {
-        "filters": "".join(filters),
-        "sort": _select("sort", "sort by", sorts),
-        "left_out": note(left_out if listed.n_left_out else ""),
-    }
+    said = []
+    if listed.n_left_out:
+        said.append(f"the {listed.n_left_out} best cases are left out here; cases.csv has them")
+    if listed.cut < CUTS[0]:
+        said.append(f"texts are shown and searched up to {listed.cut} characters")
+    sort = _select("sort", "sort by", sorts)
+    return {"filters": "".join(filters), "sort": sort, "left_out": "".join(map(note, said))}
 
 
 def note(said: str) -> str:

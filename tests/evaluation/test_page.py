@@ -176,8 +176,9 @@ def test_many_long_texts_are_cut_shorter_then_left_out(monkeypatch):
     rows[7]["prediction"] = "yes"
     made = pages.evaluate(rows)
     monkeypatch.setattr(page_cases, "BYTES", 300_000)
-    data = Reader(pages.page_of(made)).data()
-    assert {len(row[5][0]) for row in data["cases"] if row[0] != "c7"} == {500}
+    text = pages.page_of(made)
+    assert "texts are shown and searched up to 500 characters" in text
+    assert {len(row[5][0]) for row in Reader(text).data()["cases"] if row[0] != "c7"} == {500}
     monkeypatch.setattr(page_cases, "BYTES", 60_000)
     text = pages.page_of(made)
     kept = Reader(text).data()["cases"]
