@@ -15,6 +15,7 @@ from pefomed_jax.errors import UserError, nearest
 from pefomed_jax.evaluation import foreign
 
 NEEDED = ("id", "prediction", "reference")
+_BLANK = object()  # a line without anything, which the JSON value null is not
 
 
 class Predictions(NamedTuple):
@@ -42,7 +43,7 @@ def read(
         (rows, repeated), blank = _without_repeated(found), 0
     else:
         lines = list(_lines(data, path))
-        rows, repeated = [line for line in lines if line[1] is not None], 0
+        rows, repeated = [line for line in lines if line[1] is not _BLANK], 0
         blank = len(lines) - len(rows)
         if known is not None:
             rows = foreign.join(rows, known)
@@ -59,7 +60,7 @@ def _references(path: pathlib.Path) -> dict[str, dict[str, Any]]:
     data = content(path)
     if path.suffix == ".json" or data.lstrip()[:1] == b"[":
         return foreign.references(value(data, str(path)), path)
-    rows = [(where, row) for where, row in _lines(data, path) if row is not None]
+    rows = [(where, row) for where, row in _lines(data, path) if row is not _BLANK]
     return foreign.by_id(rows, path)
 
 
@@ -75,13 +76,13 @@ def content(path: pathlib.Path) -> bytes:
 
 
 def _lines(data: bytes, path: pathlib.Path) -> Iterator[tuple[str, Any]]:
-    """(FILE:LINE, value) of every line; None for a blank one."""
+    """(FILE:LINE, value) of every line; _BLANK for a blank one."""
     lines = data.split(b"\n")
     if not lines[-1].strip():
         lines.pop()  # what ends the last line begins no other
     for number, line in enumerate(lines, 1):
         where = f"{path}:{number}"
-        yield where, value(line, where) if line.strip() else None
+        yield where, value(line, where) if line.strip() else _BLANK
 
 
 def value(data: bytes, where: str) -> Any:
@@ -185,11 +186,9 @@ def _unique(rows: list[tuple[str, dict[str, Any]]]) -> None:
             raise UserError(f"{where}: id '{row['id']}' is that of {earlier}; keep one of the two")
 
 
-def _without_repeated(
-    rows: list[tuple[str, dict[str, Any]]],
-) -> tuple[list[tuple[str, dict[str, Any]]], int]:
+def _without_repeated(rows: list[foreign.Place]) -> tuple[list[foreign.Place], int]:
     """Rows that are there twice to the letter once: samplers pad the last batch with them."""
-    kept: dict[str, tuple[str, dict[str, Any]]] = {}
+    kept: dict[str, foreign.Place] = {}
     for where, row in rows:
         kept.setdefault(json.dumps(row, sort_keys=True, default=str), (where, row))
     return list(kept.values()), len(rows) - len(kept)
