@@ -1,5 +1,7 @@
 """Evaluations for tests of the page."""
 
+import html.parser
+import json
 import pathlib
 
 import numpy as np
@@ -9,6 +11,41 @@ from pefomed_jax.evaluation import page, paired, protocols, results
 from pefomed_jax.evaluation.results import Settings
 
 HOSTILE = "</script><img src=x onerror=alert(1)><!--<script>"
+
+
+VOID = {"meta", "link", "input", "br", "wbr", "img"}
+SVG_VOID = {"line", "rect", "circle", "path"}
+
+
+class Reader(html.parser.HTMLParser):
+    """Elements with their attributes, texts by element, and that every element is closed."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.found, self.texts = [], [], {}
+        self.feed(text)
+        self.close()
+        assert not self.open
+
+    def handle_starttag(self, tag, attrs):
+        self.found.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append((tag, dict(attrs).get("id", "")))
+
+    def handle_startendtag(self, tag, attrs):
+        assert tag in SVG_VOID
+        self.found.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop()[0] == tag
+
+    def handle_data(self, data):
+        if self.open:
+            tag, name = self.open[-1]
+            self.texts.setdefault(name or tag, []).append(data)
+
+    def data(self, name="data"):
+        return json.loads("".join(self.texts[name]))
 
 
 def case(i, prediction, reference="yes", **fields):

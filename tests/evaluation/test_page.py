@@ -3,51 +3,13 @@
 import base64
 import hashlib
 import html
-import html.parser
-import io
-import json
+import html
 import re
 
 import pages
 import pytest
-from PIL import Image
 
-from pefomed_jax.evaluation import page, page_cases, page_charts, page_images, results
-from pefomed_jax.evaluation.page_images import Thumbnail
-
-VOID = {"meta", "link", "input", "br", "wbr", "img"}
-SVG_VOID = {"line", "rect", "circle", "path"}
-
-
-class Reader(html.parser.HTMLParser):
-    """Elements with their attributes, texts by element, and that every element is closed."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.open, self.found, self.texts = [], [], {}
-        self.feed(text)
-        self.close()
-        assert not self.open
-
-    def handle_starttag(self, tag, attrs):
-        self.found.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.open.append((tag, dict(attrs).get("id", "")))
-
-    def handle_startendtag(self, tag, attrs):
-        assert tag in SVG_VOID
-        self.found.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag):
-        assert self.open.pop()[0] == tag
-
-    def handle_data(self, data):
-        if self.open:
-            tag, name = self.open[-1]
-            self.texts.setdefault(name or tag, []).append(data)
-
-    def data(self, name="data"):
-        return json.loads("".join(self.texts[name]))
+from pefomed_jax.evaluation import page, page_cases, page_charts, results
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +25,7 @@ def text(films):
 
 
 def test_is_well_formed_and_loads_nothing(text):
-    found = Reader(text).found
+    found = pages.Reader(text).found
     assert [tag for tag, _ in found if tag in ("img", "iframe", "object", "base")] == []
     links = [attrs.get("href", "") for _, attrs in found] + [a.get("src", "") for _, a in found]
     assert {link for link in links if link and not link.startswith("#")} == {"data:,"}
@@ -89,14 +51,14 @@ def test_texts_stay_texts(text):
     assert "onerror" not in re.sub(r"<script.*?</script>", "", text, flags=re.DOTALL).replace(
         html.escape(pages.HOSTILE), ""
     )
-    rows = Reader(text).data()["cases"]
+    rows = pages.Reader(text).data()["cases"]
     assert rows[1][5] == pages.HOSTILE
     assert [row[0] for row in rows] == [f"c{i}" for i in range(120)]
 
 
 def test_says_what_the_results_say(text):
     made = pages.evaluate(pages.vqa_cases())
-    said = " ".join("".join(parts) for parts in Reader(text).texts.values())
+    said = " ".join("".join(parts) for parts in pages.Reader(text).texts.values())
     for name in ("exact_match", "token_f1"):
         low, high = made.results["intervals"]["test"][name]
         assert f"{made.results['test'][name]:.3f}" in said
@@ -113,7 +75,7 @@ def test_says_what_the_results_say(text):
 
 
 def test_data_of_the_list(text):
-    data = Reader(text).data()
+    data = pages.Reader(text).data()
     assert data["scores"] == ["exact_match", "token_f1", "open_recall"]
     assert (data["before"], data["prompts"][7]) == ("<Img></Img> [vqa] ", "question 7?")
     assert [f["name"] for f in data["filters"]] == ["answer_type", "organ"]
@@ -122,7 +84,7 @@ def test_data_of_the_list(text):
     assert data["cases"][2][6] == [0.0, 0.5, None]
     assert [row[1] for row in data["cases"][5:10]] == [1, 1, 1, 0, 0]
     assert data["fields"] == ["answer_type", "organ"]
-    one = Reader(pages.page_of(pages.evaluate(pages.vqa_cases(1)))).data()
+    one = pages.Reader(pages.page_of(pages.evaluate(pages.vqa_cases(1)))).data()
     assert (one["before"], one["prompts"]) == ("", ["<Img></Img> [vqa] question 0?"])
 
 
@@ -146,7 +108,7 @@ def test_what_prompts_share(prompts, around):
 
 def test_small_and_odd_sets():
     for rows in ([], pages.vqa_cases(1), [pages.case(i, "") for i in range(4)]):
-        data = Reader(pages.page_of(pages.evaluate(rows, split=None))).data()
+        data = pages.Reader(pages.page_of(pages.evaluate(rows, split=None))).data()
         assert len(data["cases"]) == len(rows)
     reports = [
         {
@@ -157,7 +119,7 @@ def test_small_and_odd_sets():
         }
         for i in range(3)
     ]
-    data = Reader(pages.page_of(pages.evaluate(reports, protocol="coco"))).data()
+    data = pages.Reader(pages.page_of(pages.evaluate(reports, protocol="coco"))).data()
     assert data["cases"][0][4] == ["clear lungs", "no finding"]
     assert (data["cases"][1][2], data["cases"][1][7]) == ([], ['{"a": 1}'])
 
@@ -167,7 +129,7 @@ def test_ten_megabytes_of_answer_are_cut():
     made.cases[9]["prediction"] = "word " * 2_000_000
     text = pages.page_of(made)
     assert len(text) < 200_000
-    shown, length = Reader(text).data()["cases"][9][5]
+    shown, length = pages.Reader(text).data()["cases"][9][5]
     assert (len(shown), length) == (4000, 10_000_000)
 
 
@@ -178,76 +140,13 @@ def test_many_long_texts_are_cut_shorter_then_left_out(monkeypatch):
     monkeypatch.setattr(page_cases, "BYTES", 300_000)
     text = pages.page_of(made)
     assert "texts are shown and searched up to 500 characters" in text
-    assert {len(row[5][0]) for row in Reader(text).data()["cases"] if row[0] != "c7"} == {500}
+    assert {len(row[5][0]) for row in pages.Reader(text).data()["cases"] if row[0] != "c7"} == {500}
     monkeypatch.setattr(page_cases, "BYTES", 60_000)
     text = pages.page_of(made)
-    kept = Reader(text).data()["cases"]
+    kept = pages.Reader(text).data()["cases"]
     assert len(kept) == 200
     assert "the 200 best cases are left out here; cases.csv has them" in text
     assert "c7" not in [row[0] for row in kept]
-
-
-def test_images_are_small_and_there_once(text):
-    images = Reader(text).data("images")
-    assert sorted(name for name, _, _ in images) == ["0.png", "1.png", "2.png"]
-    for _, uri, why in images:
-        kind, data = uri.split(",")
-        assert (kind, why) == ("data:image/jpeg;base64", "")
-        assert Image.open(io.BytesIO(base64.b64decode(data))).size == (224, 224)
-
-
-def test_images_that_are_not_there_are_counted(films, tmp_path):
-    rows = [pages.case(i, "no") for i in range(6)]
-    (tmp_path / "broken.png").write_bytes((films / "0.png").read_bytes()[:900])
-    (tmp_path / "text.png").write_text("no picture")
-    Image.open(films / "0.png").save(tmp_path / "0.png")
-    for i, name in enumerate(("0.png", "none.png", "broken.png", "text.png", str(films / "1.png"))):
-        rows[i]["image"] = name
-    rows[5] |= {"image": ["deeper/0.png", "none.png"]}
-    text = pages.page_of(pages.evaluate(rows), tmp_path)
-    said = (
-        "3 of 6 images are shown; 1 not found (none.png); 2 cannot be read (broken.png, text.png)"
-    )
-    assert said in text
-    data, images = Reader(text).data(), Reader(text).data("images")
-    assert [[images[i][0] for i in row[2]] for row in data["cases"]][5] == rows[5]["image"]
-    assert [bool(uri) for _, uri, _ in images] == [True, False, False, False, True, True]
-    alone = pages.page_of(pages.evaluate(rows[:4]))
-    assert "4 not looked for, as no folder was given (--images=FOLDER)" in alone
-
-
-def test_thumbnails_stay_within_the_budget(tmp_path):
-    folder = pages.write_films(tmp_path / "many", 12, 64)
-    rows = [pages.case(i, "yes") | {"image": f"{i}.png"} for i in range(12)]
-    rows[11]["prediction"] = "no"
-    made = pages.evaluate(rows)
-    whole = pages.page_of(made, folder)
-    size = max(len(uri) for _, uri, _ in Reader(whole).data("images"))
-    base = len(pages.page_of(made).encode())
-    text = pages.page_of(made, folder, budget=base + 4 * size)
-    images = Reader(text).data("images")
-    shown = [name for name, uri, _ in images if uri]
-    assert 1 <= len(shown) < 12
-    assert shown[0] == "11.png"  # the worst case first
-    assert f"{12 - len(shown)} left out to keep this page small" in text
-    assert len(text.encode()) < base + 4 * size + 1000
-
-
-def test_more_images_are_smaller():
-    assert page_images._size(100, 19_000_000) == 224
-    assert page_images._size(2500, 19_000_000) == 160
-    assert page_images._size(50_000, 19_000_000) == 112
-
-
-def test_images_by_what_opens_them():
-    def opens(name):
-        if name == "b":
-            raise KeyError(name)
-        return Image.new("I;16", (300, 150), 40)
-
-    found = page_images.thumbnails(["a", "b"], opens, 1_000_000)
-    assert found[0].uri
-    assert found[1] == Thumbnail("b", why="cannot be read (KeyError)")
 
 
 def test_axes_hold_their_values():
@@ -303,35 +202,3 @@ def test_is_written_beside_the_results(tmp_path, films):
     assert {path.name for path in tmp_path.iterdir()} == names
     assert (tmp_path / "report.html").read_text() == pages.page_of(made, films)
     assert page.files(made.results, made.cases, pages.names(made)).keys() <= names
-
-
-def test_a_run_shows_its_own_images(tmp_path):
-    rows = pages.vqa_cases(20)
-    answered = {"test": rows, "test_shuffled": None}
-    asked = []
-
-    def opens(name):
-        asked.append(name)
-        return Image.new("L", (90, 60))
-
-    results.write_results(tmp_path / "results.json", answered, "vqa", images=opens)
-    images = Reader((tmp_path / "report.html").read_text()).data("images")
-    assert sorted(asked) == sorted(name for name, uri, _ in images if uri)
-    assert len(asked) == 3
-
-
-def test_real_images(shared):
-    folder = shared / "data" / "vqa-rad"
-    asked = json.loads((folder / "testset.json").read_text(encoding="utf-8"))
-    rows = [
-        {
-            **{"id": str(i), "image": row["image_name"], "prompt": row["question"]},
-            **{"reference": str(row["answer"]), "prediction": "yes", "organ": row["image_organ"]},
-        }
-        for i, row in enumerate(asked)
-    ]
-    text = pages.page_of(pages.evaluate(rows), folder / "images")
-    images = Reader(text).data("images")
-    assert len(images) == len({row["image"] for row in rows})
-    assert all(uri for _, uri, _ in images)
-    assert len(text) < 3_000_000
