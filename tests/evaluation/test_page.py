@@ -3,7 +3,6 @@
 import base64
 import hashlib
 import html
-import html
 import re
 
 import pages
