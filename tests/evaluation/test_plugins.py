@@ -2,7 +2,9 @@
 
 import importlib.util
 import json
+import os
 import pathlib
+import subprocess
 import sys
 import textwrap
 
@@ -223,3 +225,29 @@ def test_scores_of_a_measure_follow_from_sums(install):
     (score,) = plugins.chosen(["length"]).values()
     measure = score(ROWS)[0]
     np.testing.assert_array_equal(measure.stats.sum(axis=0), [11.0, 2.0])
+
+
+@pytest.mark.slow
+def test_the_program_lists_and_checks_with_its_flags(install, tmp_path):
+    install("third", {"length": "Length"})
+
+    def run(*given):
+        program = pathlib.Path(__file__).parents[2] / "launch" / "evaluate.py"
+        path = {"PYTHONPATH": str(tmp_path / "third")}
+        command = [sys.executable, str(program), *given]
+        return subprocess.run(command, env=os.environ | path, capture_output=True, text=True)
+
+    listed = run("--metrics=list", "--metric_options=length.fault=no luck")
+    assert listed.returncode == 0
+    assert listed.stdout.splitlines()[-2:] == [
+        "length     how many characters an answer has",
+        "           missing: no luck",
+    ]
+    asked = [f"--predictions={predictions(tmp_path)}", "--protocol=strict", "--metrics=length"]
+    scored = run(*asked, f"--out={tmp_path / 'out'}")
+    assert scored.returncode == 0, scored.stderr
+    assert "5.500" in scored.stdout
+    refused = run(*asked, f"--out={tmp_path / 'no'}", "--metric_options=length.fault=no luck")
+    assert refused.returncode == 1
+    said = "error: --metrics=length cannot run: no luck; or leave length out\n"
+    assert refused.stderr.endswith(said)

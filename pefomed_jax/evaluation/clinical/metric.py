@@ -80,10 +80,12 @@ class WorkerMetric:
     def ask(self, items: Sequence[Any]) -> list[Any]:
         """The worker's result for each item; what was asked before is remembered."""
         keys = [json.dumps(item) for item in items]
-        new = {k: item for k, item in zip(keys, items, strict=True) if k not in self._seen}
+        by_key = dict(zip(keys, items, strict=True))
+        # those of one length together, as a batch is padded; the longest first shows what fits
+        new = sorted(by_key.keys() - self._seen.keys(), key=lambda key: (-len(key), key))
         if new:
             try:
-                results = self._start().ask(list(new.values()))
+                results = self._start().ask([by_key[key] for key in new])
             except UserError as error:
                 self._worker = None
                 raise UserError(f"--metrics={self.name}: {error}") from None

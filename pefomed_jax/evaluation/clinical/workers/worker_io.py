@@ -55,8 +55,6 @@ def batches(items, size):
 
 def versions(*packages):
     """{package: version} of what the scores depend on."""
-    try:
-        from importlib.metadata import version
-    except ImportError:  # Python 3.7
-        return {}
+    from importlib.metadata import version
+
     return {name: version(name) for name in packages}
