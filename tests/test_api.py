@@ -109,7 +109,8 @@ def test_a_stream_is_the_answer_in_pieces(single, cases):
         pieces = list(single.stream(image, question))
         assert "".join(pieces) == case["prediction"]
         assert all(pieces)
-    hot = {"decoding": {"sample": True, "temperature": 2.0}, "seed": 3, "max_new_tokens": 12}
+    drawn = {"sample": True, "temperature": 2.0, "min_new_tokens": 8}
+    hot = {"decoding": drawn, "seed": 3, "max_new_tokens": 12}
     (whole,) = single.generate([image], question, **hot)
     left = single.stream(image, question, **hot)
     assert whole.startswith(next(left))

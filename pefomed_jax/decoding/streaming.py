@@ -54,9 +54,10 @@ class Streaming:
         finally:
             self._heard.put(None)
 
-    def _hear(self, tokens: np.ndarray, ended: np.ndarray) -> None:
-        if not ended[0]:
-            self._heard.put(int(tokens[0]))
+    def _hear(self, tokens: Any, ended: Any) -> None:
+        # as NumPy: an operation of JAX would wait for the program that calls
+        if not np.asarray(ended)[0]:
+            self._heard.put(int(np.asarray(tokens)[0]))
 
 
 class Pieces:
