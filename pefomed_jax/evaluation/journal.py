@@ -8,12 +8,13 @@ After a kill the same command goes on behind the last whole line of FILE.jsonl.p
 refused, so that no file holds answers of two.
 """
 
+import contextlib
 import fcntl
 import io
 import json
 import os
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pefomed_jax.errors import UserError
@@ -63,8 +64,10 @@ class Journal:
     def add(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Appends the rows of the next cases in the order that have none yet."""
         lines = [json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows]
-        self._file.write("".join(lines).encode("utf-8"))
-        self._file.flush()
+        rest = memoryview("".join(lines).encode("utf-8"))
+        with _told(self._part):
+            while rest:
+                rest = rest[self._file.write(rest) :]
         self.done += len(rows)
 
     def finish(self, ids: Sequence[str]) -> None:
@@ -144,5 +147,17 @@ def _locked(part: pathlib.Path) -> io.FileIO:
 
 def _replace(path: pathlib.Path, text: str) -> None:
     draft = path.with_name(f".{path.name}.draft")
-    draft.write_text(text, encoding="utf-8")
-    os.replace(draft, path)
+    with _told(path):
+        draft.write_text(text, encoding="utf-8")
+        os.replace(draft, path)
+
+
+@contextlib.contextmanager
+def _told(path: pathlib.Path) -> Iterator[None]:
+    """A full disk in one line."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"{path}: {error.strerror}; once that is put right, the same command goes on"
+        ) from None

@@ -1,6 +1,7 @@
 """The file that predictions grow in: cut lines, the order at the end, other commands, locks."""
 
 import json
+import pathlib
 
 import pytest
 
@@ -111,6 +112,18 @@ def test_rows_that_are_not_the_next_ones_are_damage(path, part, names):
     part.write_text("".join(lines))
     with pytest.raises(UserError, match=rf"p.jsonl.part:{len(names)} is not the row of case"):
         begin(path)
+
+
+def test_a_full_disk_is_one_line(path, part):
+    write(path, ["a"])
+    with begin(path) as journal:
+        (real := journal._file).close()
+        with pathlib.Path("/dev/full").open("ab", buffering=0) as journal._file:
+            with pytest.raises(UserError, match=r"p.jsonl.part: No space left on device; once"):
+                journal.add([row("c")])
+            assert journal.done == 1
+        journal._file = real
+    assert ids(part) == ["a"]
 
 
 def test_two_at_once_are_refused(path):

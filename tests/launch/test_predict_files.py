@@ -108,9 +108,23 @@ def test_what_is_done_is_not_done_again(trained_run, train_split, tmp_path, caps
     assert (f"going on after {kept} of 24 cases" in said) == (kept > 0)
 
 
-def test_questions_that_share_an_image_are_answered_alike(trained_run, train_split, tmp_path):
-    packed = predict(trained_run, tmp_path / "p.jsonl", branches=2, **LONG)
+def test_questions_that_share_an_image_are_answered_alike(
+    trained_run, train_split, tmp_path, monkeypatch
+):
+    out, killed = tmp_path / "p.jsonl", tmp_path / "killed.jsonl"
+    packed = predict(trained_run, out, branches=2, **LONG)
     assert_alike(packed, rows(train_split))
+
+    def interrupt(counter, cases):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(answer.Counter, "add", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            predict(trained_run, killed, branches=2, **LONG)
+    assert len(rows(tmp_path / "killed.jsonl.part")) == 16  # two in each of eight rows
+    predict(trained_run, killed, branches=2, **LONG)
+    assert killed.read_bytes() == out.read_bytes()
 
 
 @pytest.mark.slow
@@ -163,8 +177,8 @@ def test_a_control_of_another_command_is_not_left_beside(trained_run, tmp_path, 
     out, control = tmp_path / "p.jsonl", tmp_path / "p_shuffled.jsonl"
     predict(trained_run, out, shuffled=True)
     with pytest.raises(UserError, match=r"p_shuffled.jsonl is of another command|another command"):
-        predict(trained_run, out, decoding={"min_new_tokens": 1})
-    predict(trained_run, out, decoding={"min_new_tokens": 1}, overwrite=True)
+        predict(trained_run, out, limit=6)
+    predict(trained_run, out, limit=6, overwrite=True)
     assert not control.exists()
     assert "belonged to what is overwritten" in capsys.readouterr().out
 
@@ -196,11 +210,10 @@ def test_a_folder_of_images_with_one_question(trained_run, films, tmp_path, caps
     assert not any({"reference", "split"} & set(row) for row in found)
     assert found[0]["prompt"].endswith("Which side? [/INST]")
     expected = answers(rows(trained_run / "predictions.jsonl"))
-    assert [row["prediction"] for row in found] == [
-        expected["test-test1a"],
-        expected["test-test0a"],
-    ]
-    assert [row["problem"] for row in rows(tmp_path / "p_bad_rows.jsonl")][0].startswith("b/broken")
+    wanted = [expected[name] for name in ("test-test1a", "test-test0a")]
+    assert [row["prediction"] for row in found] == wanted
+    (bad,) = rows(tmp_path / "p_bad_rows.jsonl")
+    assert bad["problem"].startswith("b/broken.png does not open")
 
 
 def test_a_list_of_images(trained_run, films, tmp_path, capsys):
