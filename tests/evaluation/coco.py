@@ -1,6 +1,8 @@
 """pycocoevalcap beside us: its Java tokeniser and its scorers, where they are installed."""
 
+import csv
 import importlib.util
+import json
 import pathlib
 import shutil
 import subprocess
@@ -53,3 +55,20 @@ def scored(
     for name, scorer in (("rouge_l", Rouge()), ("cider", Cider())):
         totals[name], cases[name] = scorer.compute_score(refs, own)
     return totals, cases
+
+
+def real_texts(data: pathlib.Path) -> list[str]:
+    """Captions, notes, questions and answers of the sample data."""
+    made = []
+    for file in (
+        *sorted((data / "rocov2-sample").glob("*.csv")),
+        data / "chest-notes/metadata.csv",
+    ):
+        with file.open(encoding="utf-8", newline="") as lines:
+            rows = list(csv.DictReader(lines))
+        made += [row[k] for row in rows for k in ("Caption", "clinical_notes") if row.get(k)]
+    folders = ("slake-text", "pathvqa-sample", "vqa-rad")
+    for file in sorted(file for folder in folders for file in (data / folder).glob("t*.json")):
+        for row in json.loads(file.read_text(encoding="utf-8")):
+            made += [str(row["question"]), str(row["answer"])]
+    return made

@@ -1,6 +1,5 @@
 """Words against what the Stanford tokeniser 3.4.1 puts out, recorded and beside us."""
 
-import csv
 import doctest
 import json
 import pathlib
@@ -102,21 +101,9 @@ def _torn(text, rng):
 
 @pytest.mark.slow
 def test_real_texts_beside_java(shared, tmp_path):
-    data, texts = shared / "data", []
-    for file in sorted((data / "rocov2-sample").glob("*_captions.csv")):
-        texts += [row["Caption"] for row in _table(file)]
-    texts += [row["clinical_notes"] for row in _table(data / "chest-notes" / "metadata.csv")]
-    folders = ("slake-text", "pathvqa-sample", "vqa-rad")
-    for file in sorted(file for folder in folders for file in (data / folder).glob("t*.json")):
-        for row in json.loads(file.read_text(encoding="utf-8")):
-            texts += [str(row["question"]), str(row["answer"])]
+    texts = coco.real_texts(shared / "data")
     assert len(texts) > 10_000
     _agree(texts, tmp_path)
-
-
-def _table(file):
-    with file.open(encoding="utf-8", newline="") as lines:
-        return list(csv.DictReader(lines))
 
 
 def _agree(texts, folder):
