@@ -166,7 +166,10 @@ def test_cases_are_flat_and_in_order():
     assert made[0]["organ"] is None
     assert not [name for name in made[0] if name.startswith("exact_match_")]
     text = [row("Clear lungs.", ["No.", "clear lungs"]), row("Clear lungs.", "no")]
-    assert [case["match"] for case in evaluate(text, protocol="coco", slow=False).cases] == [True, False]
+    assert [case["match"] for case in evaluate(text, protocol="coco", slow=False).cases] == [
+        True,
+        False,
+    ]
 
 
 def test_what_takes_long_waits():
