@@ -33,9 +33,11 @@ def resamples(n_cases: int, count: int, seed: int) -> Iterator[Int[np.ndarray, "
 def distribution(
     measure: Measure, count: int, seed: int
 ) -> dict[str, Float[np.ndarray, " resamples"]]:
-    """Each score in each resample; NaN where no case that counts was drawn."""
+    """Each score in each resample, none for a `count` of 0; NaN where no case that counts was
+    drawn.
+    """
     pieces = [draws @ measure.stats for draws in resamples(len(measure.stats), count, seed)]
-    return measure.combine(np.concatenate(pieces))
+    return measure.combine(np.concatenate([np.zeros_like(measure.stats[:0]), *pieces]))
 
 
 def intervals(measure: Measure, count: int, seed: int) -> dict[str, list[float] | None]:

@@ -90,6 +90,20 @@ def test_a_comparison(tmp_path):
     assert score["difference"] == pytest.approx(-1 / 3)
 
 
+@pytest.mark.parametrize(("name", "rows"), [("pefomed", CASES), ("raw13a", REPORTS)])
+def test_without_resamples_there_are_differences_but_no_intervals(tmp_path, name, rows):
+    other = [{**row, "prediction": "film", "image": "other.png"} for row in rows]
+    compare = write(tmp_path, "q.jsonl", other)
+    files = {"compare": compare, "shuffled": compare}
+    command.evaluate(request(tmp_path, rows, protocol=name, resamples=0, **files))
+    made, _ = read(tmp_path)
+    assert set(made["intervals"]["test_shuffled"].values()) == {None}
+    for score in made["comparison"]["scores"].values():
+        assert score["difference"] is not None
+        assert score["interval"] is None
+        assert (score["p"] is None) == (score["test"] == "paired bootstrap")
+
+
 def test_a_comparison_of_what_both_have(tmp_path):
     other = write(tmp_path, "q.jsonl", [*CASES[5:], {**CASES[0], "id": "new"}])
     with pytest.raises(UserError, match=r"5 only in --predictions .*, 1 only in --compare \(new\)"):
