@@ -47,6 +47,9 @@ What is written:
                      command goes on. FILE.jsonl.meta.json says what made them
 --shuffled           also FILE_shuffled.jsonl: the same questions about other images, the control
                      that launch/evaluate.py looks for
+--save_images=FOLDER  the images of the cases, each once, named by the field 'image': files as they
+                     are, those of a data set without files as PNG. launch/evaluate.py
+                     --images=FOLDER shows them on its page
 --overwrite          begin anew where --out is there
 """
 
@@ -86,6 +89,7 @@ BATCH_SIZE = flags.DEFINE_integer("batch_size", 0, "rows at once", lower_bound=0
 SEED = flags.DEFINE_integer("seed", 0, "seed of sampling", lower_bound=0)
 OUT = flags.DEFINE_string("out", "", "file of predictions")
 SHUFFLED = flags.DEFINE_bool("shuffled", False, "also with images shuffled")
+SAVE_IMAGES = flags.DEFINE_string("save_images", "", "folder for the images")
 OVERWRITE = flags.DEFINE_bool("overwrite", False, "begin anew")
 
 
@@ -123,6 +127,7 @@ def _predict() -> int:
             merge=MERGE.value,
             seed=SEED.value,
             overwrite=OVERWRITE.value,
+            save_images=pathlib.Path(SAVE_IMAGES.value) if SAVE_IMAGES.value else None,
         )
     )
 

@@ -15,6 +15,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from pefomed_jax.data.images import to_rgb
+from pefomed_jax.evaluation.saved_images import SUFFIX, file_name
 
 Picture = Image.Image | np.ndarray
 Images = pathlib.Path | Callable[[str], Picture]  # their folder, or what opens one by its name
@@ -88,7 +89,8 @@ def _open(name: str, images: Images | None) -> Picture | None:
     path = pathlib.Path(name)
     places = [path] if path.is_absolute() else []
     if images is not None:
-        places += [images / path, images / path.name]
+        saved = file_name(name)
+        places += [images / path, images / saved, images / f"{saved}{SUFFIX}", images / path.name]
     found = next((place for place in places if place.is_file()), None)
     return None if found is None else Image.open(found)
 

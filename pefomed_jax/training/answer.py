@@ -18,6 +18,7 @@ from pefomed_jax.data.pipeline import Loader
 from pefomed_jax.decoding import merge, options
 from pefomed_jax.decoding.generate import make_generate
 from pefomed_jax.errors import UserError
+from pefomed_jax.evaluation import saved_images
 from pefomed_jax.evaluation.journal import Journal, Made, check_same, meta_path
 from pefomed_jax.evaluation.predict import answer
 from pefomed_jax.training import cases as cases_lib
@@ -41,6 +42,7 @@ class Request(NamedTuple):
     merge: bool | None = None  # None: where decoding.merge says so
     seed: int = 0
     overwrite: bool = False
+    save_images: pathlib.Path | None = None  # folder
 
 
 def run(request: Request) -> int:
@@ -86,6 +88,7 @@ class Work:
         for path, each in asked.items():
             order = [case.id for case in each.cases]
             files[path] = stack.enter_context(Journal(path, made, order, overwrite))
+        self._save_images()
         if all(file.finished for file in files.values()):
             print(f"finished before: {_counts(files)}; --overwrite answers anew")
             return LISTED if self.found.bad else 0
@@ -99,6 +102,11 @@ class Work:
         if self.found.bad:
             print(f"not answered: {len(self.found.bad)} images; the first: {self.found.bad[0]}")
         return LISTED if self.found.bad else 0
+
+    def _save_images(self) -> None:
+        if (folder := self.request.save_images) is not None:
+            count = saved_images.save(self.found.source, self.found.cases, folder)
+            print(f"{folder}: {count} images", flush=True)
 
     @property
     def _lanes(self) -> int:

@@ -54,5 +54,9 @@ def test_it_runs_from_the_first_cell_to_the_page(notebook, tmp_path, monkeypatch
     scored = next(c for c in notebook.cells if "launch/evaluate.py" in c.source)
     assert "finding_f1" in printed(scored)
     assert "finding_f1" in (out / "report.html").read_text()
+    pictures = list((out / "images").iterdir())
+    assert 1 < len(pictures) <= 6
+    page = (out / "report.html").read_text()
+    assert page.count("data:image/jpeg;base64,") == len(pictures)
     (page,) = shown(notebook.cells[-1], "text/html")
     assert "srcdoc=" in page

@@ -216,6 +216,21 @@ def test_a_folder_of_images_with_one_question(trained_run, films, tmp_path, caps
     assert bad["problem"].startswith("b/broken.png does not open")
 
 
+def test_images_are_saved_for_the_page(trained_run, pictures, tmp_path, capsys):
+    out, folder = tmp_path / "p.jsonl", tmp_path / "images"
+    found = predict(trained_run, out, save_images=folder, limit=4)
+    assert f"{folder}: 2 images" in capsys.readouterr().out
+    for name in {row["image"] for row in found}:
+        assert (folder / name).read_bytes() == (pictures / name).read_bytes()
+    command.evaluate(
+        command.Request(out, tmp_path / "scores", "pefomed", images=folder, resamples=0)
+    )
+    assert (tmp_path / "scores" / "report.html").read_text().count("data:image/jpeg;base64,") == 2
+    folder.rename(tmp_path / "moved")
+    predict(trained_run, out, save_images=folder, limit=4)  # finished before
+    assert len(list(folder.rglob("*.png"))) == 2
+
+
 def test_a_list_of_images(trained_run, films, tmp_path, capsys):
     out = tmp_path / "p.jsonl"
     asked = {"images": str(films / "notes.txt"), "prompt": "Which side?"}

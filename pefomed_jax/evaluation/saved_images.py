@@ -1,0 +1,87 @@
+"""The images of cases in a folder, under names by which the page finds them again."""
+
+import io
+import pathlib
+import re
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from pefomed_jax.batch import Case
+from pefomed_jax.data.images import to_rgb
+from pefomed_jax.data.sources import Source
+from pefomed_jax.errors import UserError
+
+SUFFIX = ".png"  # of images that were no files
+_UNSAFE = re.compile(r'[\x00-\x1f<>:"\\|?*%]|^\.+$')  # in a part of a path, on any system
+_PNG_MODES = {"1", "L", "LA", "I;16", "P", "RGB", "RGBA"}
+
+
+def file_name(image: str) -> str:
+    """The path below the folder of the field `image`, which cannot lead out of it.
+
+    What no system takes in a name is written as %XX; the slash of an absolute path goes.
+    """
+    parts = (part for part in image.split("/") if part)
+    return "/".join(_UNSAFE.sub(_escaped, part) for part in parts)
+
+
+def _escaped(found: re.Match[str]) -> str:
+    return "".join(f"%{ord(letter):02X}" for letter in found.group())
+
+
+def save(source: Source, cases: Sequence[Case], folder: pathlib.Path) -> int:
+    """Each distinct image of the cases, once; returns how many.
+
+    Files are copied under their own names; what the source hands out otherwise becomes a PNG, named
+    `.png`. What is there already is left. Errors: UserError where another image is there, two
+    would be one file, or the folder cannot be written.
+    """
+    distinct = {case.image: case for case in cases}
+    by_path: dict[pathlib.Path, str] = {}
+    for image, case in tqdm(distinct.items(), desc="images", delay=2, disable=None, leave=False):
+        data, suffix = _encoded(source.image(case))
+        name = file_name(image)
+        path = folder / (name if name.lower().endswith(suffix) else name + suffix)
+        if path in by_path:
+            raise UserError(
+                f"--save_images: the images '{by_path[path]}' and '{image}' would both be {path}; "
+                "rename one of them in the data, or leave the flag out"
+            )
+        by_path[path] = image
+        _write(path, data)
+    return len(distinct)
+
+
+def _encoded(picture: Image.Image | np.ndarray) -> tuple[bytes, str]:
+    """(content, suffix to add): of a file as it is and '', else a PNG and '.png'."""
+    if isinstance(picture, np.ndarray):
+        picture = Image.fromarray(picture)
+    with picture:
+        if file := getattr(picture, "filename", ""):
+            return pathlib.Path(file).read_bytes(), ""
+        data = io.BytesIO()
+        whole = picture if picture.mode in _PNG_MODES else to_rgb(picture)
+        whole.save(data, "PNG")
+    return data.getvalue(), SUFFIX
+
+
+def _write(path: pathlib.Path, data: bytes) -> None:
+    """In one move, so that a killed command leaves whole images only."""
+    try:
+        if path.exists():
+            if path.read_bytes() == data:
+                return
+            raise UserError(
+                f"--save_images: {path} is there and is another image; give another folder"
+            )
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft = path.with_name(path.name + ".part")
+        draft.write_bytes(data)
+        draft.replace(path)
+    except OSError as error:
+        raise UserError(
+            f"--save_images: {path} cannot be written ({error.strerror}); give another folder"
+        ) from None
