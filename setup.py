@@ -20,7 +20,7 @@ setup(
     python_requires=">=3.11",
     packages=find_packages(include=["pefomed_jax", "pefomed_jax.*"]),
     package_data={
-        "pefomed_jax": ["assets/**/*", *(f"evaluation/*.{kind}" for kind in DATA)],
+        "pefomed_jax": ["assets/**/*", *(f"evaluation/**/*.{kind}" for kind in DATA)],
     },
     install_requires=[
         "absl-py>=2.1",

@@ -12,9 +12,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pefomed_jax.errors import UserError, nearest
-from pefomed_jax.evaluation import meteor, meteor_nltk, ptb, r2gen, raw13a, report, vqa
+from pefomed_jax.evaluation import vqa
 from pefomed_jax.evaluation.measure import Measure, Skipped, mean
 from pefomed_jax.evaluation.notes import texts
+from pefomed_jax.evaluation.text import meteor, meteor_nltk, ptb, r2gen, raw13a, report
 
 Row = Mapping[str, Any]
 Found = Measure | Skipped

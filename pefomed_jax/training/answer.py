@@ -18,8 +18,8 @@ from pefomed_jax.data.pipeline import Loader
 from pefomed_jax.decoding import merge, options
 from pefomed_jax.decoding.generate import make_generate
 from pefomed_jax.errors import UserError
-from pefomed_jax.evaluation import saved_images
 from pefomed_jax.evaluation.journal import Journal, Made, check_same, meta_path
+from pefomed_jax.evaluation.page import saved
 from pefomed_jax.evaluation.predict import answer
 from pefomed_jax.training import cases as cases_lib
 from pefomed_jax.training import folder as run_folder
@@ -105,7 +105,7 @@ class Work:
 
     def _save_images(self) -> None:
         if (folder := self.request.save_images) is not None:
-            count = saved_images.save(self.found.source, self.found.cases, folder)
+            count = saved.save(self.found.source, self.found.cases, folder)
             print(f"{folder}: {count} images", flush=True)
 
     @property

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from pefomed_jax.evaluation import intervals, report
+from pefomed_jax.evaluation import intervals
 from pefomed_jax.evaluation.measure import Measure, mean
+from pefomed_jax.evaluation.text import report
 
 RNG = np.random.default_rng(3)
 

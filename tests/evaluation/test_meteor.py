@@ -12,8 +12,8 @@ import coco
 import numpy as np
 import pytest
 
-from pefomed_jax.evaluation import java, meteor, meteor_nltk
 from pefomed_jax.evaluation.measure import Measure, Skipped
+from pefomed_jax.evaluation.text import java, meteor, meteor_nltk
 
 RECORDED = json.loads(
     pathlib.Path(__file__).with_name("golden_reports.json").read_text(encoding="utf-8")

@@ -8,7 +8,8 @@ import re
 import pages
 import pytest
 
-from pefomed_jax.evaluation import page, page_cases, page_charts, results
+from pefomed_jax.evaluation import page, results
+from pefomed_jax.evaluation.page import case_list, charts
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +101,7 @@ def test_data_of_the_list(text):
     ],
 )
 def test_what_prompts_share(prompts, around):
-    before, after = page_cases._around(prompts)
+    before, after = case_list._around(prompts)
     assert (before, after) == around
     assert all(text.startswith(before) and text.endswith(after) for text in prompts)
 
@@ -136,11 +137,11 @@ def test_many_long_texts_are_cut_shorter_then_left_out(monkeypatch):
     rows = [pages.case(i, "word " * 700) for i in range(400)]
     rows[7]["prediction"] = "yes"
     made = pages.evaluate(rows)
-    monkeypatch.setattr(page_cases, "BYTES", 300_000)
+    monkeypatch.setattr(case_list, "BYTES", 300_000)
     text = pages.page_of(made)
     assert "texts are shown and searched up to 500 characters" in text
     assert {len(row[5][0]) for row in pages.Reader(text).data()["cases"] if row[0] != "c7"} == {500}
-    monkeypatch.setattr(page_cases, "BYTES", 60_000)
+    monkeypatch.setattr(case_list, "BYTES", 60_000)
     text = pages.page_of(made)
     kept = pages.Reader(text).data()["cases"]
     assert len(kept) == 200
@@ -149,11 +150,11 @@ def test_many_long_texts_are_cut_shorter_then_left_out(monkeypatch):
 
 
 def test_axes_hold_their_values():
-    assert [page_charts.top(v) for v in ([0.2, None], [1.0], [2.5], [])] == [1, 1, 3, 1]
+    assert [charts.top(v) for v in ([0.2, None], [1.0], [2.5], [])] == [1, 1, 3, 1]
     for most in (1, 7, 11, 99, 101, 0.03, 12345):
-        assert most <= page_charts.nice(most) <= 2 * most
-    assert page_charts.n_cases(1) == "1 case"
-    svg = page_charts.bar(-0.2, 0.5, 1.0) + page_charts.bar(None, None, 1.0)
+        assert most <= charts.nice(most) <= 2 * most
+    assert charts.n_cases(1) == "1 case"
+    svg = charts.bar(-0.2, 0.5, 1.0) + charts.bar(None, None, 1.0)
     assert 'width="0.00"' in svg
     assert "-0" not in svg
 
@@ -184,7 +185,7 @@ def luminance(colour):
 
 @pytest.mark.parametrize("dark", [False, True])
 def test_colours_can_be_read(dark):
-    light, night = re.findall(r":root \{(.*?)\}", page._asset("page.css"), re.DOTALL)[:2]
+    light, night = re.findall(r":root \{(.*?)\}", page._asset("style.css"), re.DOTALL)[:2]
     colours = dict(re.findall(r"--([\w-]+): (#\w+)", light + (night if dark else "")))
     grounds = {"paper": ("ink", "quiet", "good", "bad", "test"), "back": ("ink", "quiet", "test")}
     grounds |= {"soft": ("ink", "quiet"), "mark": ("ink",), "warn": ("ink",)}

@@ -8,8 +8,9 @@ import pages
 import pytest
 from PIL import Image
 
-from pefomed_jax.evaluation import page_images, results
-from pefomed_jax.evaluation.page_images import Thumbnail
+from pefomed_jax.evaluation import results
+from pefomed_jax.evaluation.page import images as images_lib
+from pefomed_jax.evaluation.page.images import Thumbnail
 
 
 @pytest.fixture(scope="module")
@@ -69,9 +70,9 @@ def test_thumbnails_stay_within_the_budget(tmp_path):
 
 
 def test_more_images_are_smaller():
-    assert page_images._size(100, 19_000_000) == 224
-    assert page_images._size(2500, 19_000_000) == 160
-    assert page_images._size(50_000, 19_000_000) == 112
+    assert images_lib._size(100, 19_000_000) == 224
+    assert images_lib._size(2500, 19_000_000) == 160
+    assert images_lib._size(50_000, 19_000_000) == 112
 
 
 def test_images_by_what_opens_them():
@@ -80,7 +81,7 @@ def test_images_by_what_opens_them():
             raise KeyError(name)
         return Image.new("I;16", (300, 150), 40)
 
-    found = page_images.thumbnails(["a", "b"], opens, 1_000_000)
+    found = images_lib.thumbnails(["a", "b"], opens, 1_000_000)
     assert found[0].uri
     assert found[1] == Thumbnail("b", why="cannot be read (KeyError)")
 

@@ -9,9 +9,10 @@ import made_up
 import pytest
 
 from pefomed_jax.errors import UserError
-from pefomed_jax.evaluation import meteor, protocols, r2gen, raw13a, results
+from pefomed_jax.evaluation import protocols, results
 from pefomed_jax.evaluation.measure import Measure, Skipped
 from pefomed_jax.evaluation.results import Settings
+from pefomed_jax.evaluation.text import meteor, r2gen, raw13a
 
 REPORTS = ("coco", "r2gen", "r2gen-iu", "r2gen-mimic", "raw", "raw13a")
 TEXT = {"bleu_1", "bleu_2", "bleu_3", "bleu_4", "rouge_l", "cider"}

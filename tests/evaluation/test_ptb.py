@@ -9,7 +9,7 @@ import coco
 import made_up
 import pytest
 
-from pefomed_jax.evaluation import ptb
+from pefomed_jax.evaluation.text import ptb
 
 RECORDED = json.loads(
     pathlib.Path(__file__).with_name("golden_reports.json").read_text(encoding="utf-8")

@@ -10,8 +10,8 @@ import made_up
 import numpy as np
 import pytest
 
-from pefomed_jax.evaluation import ptb, report
-from pefomed_jax.evaluation.lcs import common_subsequence
+from pefomed_jax.evaluation.text import ptb, report
+from pefomed_jax.evaluation.text.lcs import common_subsequence
 
 NAMES = ("bleu_1", "bleu_2", "bleu_3", "bleu_4", "rouge_l", "cider")
 RECORDED = json.loads(

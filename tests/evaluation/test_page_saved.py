@@ -11,7 +11,7 @@ from PIL import Image
 from pefomed_jax.batch import Case
 from pefomed_jax.data.sources import pictures
 from pefomed_jax.errors import UserError
-from pefomed_jax.evaluation import saved_images
+from pefomed_jax.evaluation.page import saved
 
 ODD = ["7", "a b/ä.jpg", "../up", "/abs/1.png", "C:\\films\\2", "50%", "a.PNG", "..", "x?/CON"]
 
@@ -47,7 +47,7 @@ def shown(names, folder):
 
 def test_the_page_finds_every_image_that_was_saved(tmp_path):
     source, folder = Drawn(ODD), tmp_path / "new" / "images"
-    assert saved_images.save(source, source.cases("test") * 2, folder) == len(ODD)
+    assert saved.save(source, source.cases("test") * 2, folder) == len(ODD)
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert len(files) == len(ODD)
     assert all(path.is_relative_to(folder) and path.suffix.lower() == ".png" for path in files)
@@ -58,7 +58,7 @@ def test_the_page_finds_every_image_that_was_saved(tmp_path):
 @pytest.mark.parametrize("mode", ["I;16", "RGB", "CMYK", "F"])
 def test_other_modes(tmp_path, mode):
     source = Drawn(["7"], mode)
-    saved_images.save(source, source.cases(""), tmp_path)
+    saved.save(source, source.cases(""), tmp_path)
     with Image.open(tmp_path / "7.png") as image:
         assert image.size == (24, 16)
         assert image.mode == ("RGB" if mode in ("CMYK", "F") else mode)
@@ -70,12 +70,12 @@ def test_files_are_copied(tmp_path):
     Image.new("L", (9, 9), 80).save(films / "deep" / "1.jpg")
     Image.new("L", (9, 9), 160).save(films / "2.png")
     source = pictures.load(str(films), "q")
-    saved_images.save(source, source.cases(""), tmp_path / "out")
+    saved.save(source, source.cases(""), tmp_path / "out")
     for name in ("deep/1.jpg", "2.png"):
         assert (tmp_path / "out" / name).read_bytes() == (films / name).read_bytes()
     before = (tmp_path / "out" / "2.png").stat()
-    saved_images.save(source, source.cases(""), tmp_path / "out")
-    saved_images.save(source, source.cases(""), films)  # the data's own folder
+    saved.save(source, source.cases(""), tmp_path / "out")
+    saved.save(source, source.cases(""), films)  # the data's own folder
     assert (tmp_path / "out" / "2.png").stat() == before
     assert sorted(p.name for p in films.rglob("*") if p.is_file()) == ["1.jpg", "2.png"]
 
@@ -85,12 +85,12 @@ def test_no_image_takes_the_place_of_another(tmp_path):
     with pytest.raises(
         UserError, match=r"the images '7' and '7.png' would both be .*7.png; rename"
     ):
-        saved_images.save(source, source.cases(""), tmp_path)
+        saved.save(source, source.cases(""), tmp_path)
     other = Drawn(["0", "7"])
     with pytest.raises(
         UserError, match=r"7.png is there and is another image; give another folder"
     ):
-        saved_images.save(other, other.cases(""), tmp_path)
+        saved.save(other, other.cases(""), tmp_path)
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match=r"0.png cannot be written \(.+\); give another folder"):
-        saved_images.save(other, other.cases(""), tmp_path / "file")
+        saved.save(other, other.cases(""), tmp_path / "file")

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pefomed_jax.evaluation import report
 from pefomed_jax.evaluation.measure import Measure, Scores
-from pefomed_jax.evaluation.ngrams import ORDERS
-from pefomed_jax.evaluation.report import References, Words
+from pefomed_jax.evaluation.text import report
+from pefomed_jax.evaluation.text.ngrams import ORDERS
+from pefomed_jax.evaluation.text.report import References, Words
 
 _ENTITIES = {"&quot;": '"', "&amp;": "&", "&lt;": "<", "&gt;": ">"}
 # Marks stand alone; so do full stop and comma unless digits are on both sides, and a hyphen behind

@@ -1,5 +1,5 @@
 "use strict";
-// The list of cases: search, filters, order, pages. page_cases.py describes the data.
+// The list of cases: search, filters, order, pages. case_list.py describes the data.
 
 const PER_PAGE = 50;
 const ID = 0, MATCH = 1, IMAGES = 2, PROMPT = 3, REFERENCES = 4, ANSWER = 5, SCORES = 6, FIELDS = 7,

@@ -14,7 +14,7 @@ and tear a text into two there, so that pycocoevalcap scores all later cases aga
 import re
 from collections.abc import Iterator, Sequence
 
-from pefomed_jax.evaluation import ptb_forms
+from pefomed_jax.evaluation.text import ptb_forms
 
 DROPPED = frozenset(["''", "'", "``", "`", ".", "?", "!", ",", ":", "-", "--", "...", ";"])
 

@@ -15,7 +15,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from pefomed_jax.data.images import to_rgb
-from pefomed_jax.evaluation.saved_images import SUFFIX, file_name
+from pefomed_jax.evaluation.page.saved import SUFFIX, file_name
 
 Picture = Image.Image | np.ndarray
 Images = pathlib.Path | Callable[[str], Picture]  # their folder, or what opens one by its name

@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 from importlib import resources
 from typing import Any
 
-from pefomed_jax.evaluation import page_cases, page_charts, page_csv, page_images, page_tables
-from pefomed_jax.evaluation.page_images import Images
+from pefomed_jax.evaluation.page import case_list, charts, sheets, tables
+from pefomed_jax.evaluation.page.images import OVER, Images, summary, thumbnails
 
 Case = Mapping[str, Any]  # a line of cases.jsonl
 Results = Mapping[str, Any]  # results.json
@@ -33,8 +33,8 @@ def files(
     """
     return {
         "report.html": page(results, cases, names, images),
-        "scores.csv": page_csv.scores(results),
-        "cases.csv": page_csv.cases(cases),
+        "scores.csv": sheets.scores(results),
+        "cases.csv": sheets.cases(cases),
     }
 
 
@@ -49,40 +49,40 @@ def page(
 
     What does not fit is counted on the page.
     """
-    style, program = _asset("page.css"), _asset("page.js") + _asset("page_card.js")
-    listed = page_cases.listed(results, cases, names)
+    style, program = _asset("style.css"), _asset("page.js") + _asset("card.js")
+    listed = case_list.listed(results, cases, names)
     text = {
         "title": html.escape(_title(results)),
-        "header": page_tables.header(results, TITLES.get(results["task"], results["task"])),
+        "header": tables.header(results, TITLES.get(results["task"], results["task"])),
         **_sections(results, cases, names),
-        **page_cases.controls(listed),
+        **case_list.controls(listed),
         "signature": html.escape(results["signature"]),
         "data": _inline(listed.data),
         "style": style,
         "program": program,
         "policy": f"{POLICY}; style-src {_hash(style)}; script-src {_hash(program)}",
     }
-    without = page_cases.dumps([[name, "", page_images.OVER] for name in listed.images])
+    without = case_list.dumps([[name, "", OVER] for name in listed.images])
     left = budget - sum(len(part.encode()) for part in (*text.values(), without))
-    thumbnails = page_images.thumbnails(listed.images, images, left)
-    text["images"] = _inline(page_cases.dumps(thumbnails))
-    text["shown"] = page_cases.note(page_images.summary(thumbnails))
+    found = thumbnails(listed.images, images, left)
+    text["images"] = _inline(case_list.dumps(found))
+    text["shown"] = case_list.note(summary(found))
     return string.Template(_asset("page.html")).substitute(text)
 
 
 def _title(results: Results) -> str:
     split = f"split {results['split']}, " if results["split"] else ""
     n = results["counts"]["test"]["n_cases"]
-    return f"protocol {results['protocol']}, {split}{page_charts.n_cases(n)}"
+    return f"protocol {results['protocol']}, {split}{charts.n_cases(n)}"
 
 
 def _sections(results: Results, cases: Sequence[Case], names: Sequence[str]) -> dict[str, str]:
     """The sections above the cases, and links to all that there are."""
     made = {
-        "Scores": page_tables.scores(results),
-        "Comparison": page_tables.comparison(results),
-        "Groups": page_tables.groups(results),
-        "Distributions": page_charts.distributions(cases, names),
+        "Scores": tables.scores(results),
+        "Comparison": tables.comparison(results),
+        "Groups": tables.groups(results),
+        "Distributions": charts.distributions(cases, names),
     }
     made = {name: part for name, part in made.items() if part}
     links = [f'<a href="#{name.lower()}">{name}</a>' for name in (*made, "Cases", "Signature")]
@@ -94,7 +94,7 @@ def _sections(results: Results, cases: Sequence[Case], names: Sequence[str]) -> 
 
 
 def _asset(name: str) -> str:
-    return (resources.files("pefomed_jax.evaluation") / name).read_text(encoding="utf-8")
+    return (resources.files("pefomed_jax.evaluation.page") / name).read_text(encoding="utf-8")
 
 
 def _inline(json_text: str) -> str:

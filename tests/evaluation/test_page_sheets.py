@@ -6,7 +6,7 @@ import io
 import pages
 import pytest
 
-from pefomed_jax.evaluation import page_csv
+from pefomed_jax.evaluation.page import sheets
 
 
 def read(text):
@@ -36,11 +36,11 @@ def read(text):
     ],
 )
 def test_cells(value, cell):
-    assert page_csv.cell(value) == cell
+    assert sheets.cell(value) == cell
 
 
 def test_long_cells_are_cut():
-    cell = page_csv.cell("x" * 10_000_000)
+    cell = sheets.cell("x" * 10_000_000)
     assert len(cell) < 32_767
     assert cell.endswith(" … [10000000 characters]")
 
@@ -50,7 +50,7 @@ def test_cases_have_one_row_each():
     rows[5] |= {"prediction": "=cmd|' /C calc'!A0", "note": 'a,"b"\nc'}
     rows[6] |= {"reference": ["yes", "yeah"], "=evil": 1}
     made = pages.evaluate(rows)
-    text = page_csv.cases(made.cases)
+    text = sheets.cases(made.cases)
     found = read(text)
     assert [row["id"] for row in found] == [row["id"] for row in rows]
     assert list(found[0])[:5] == ["id", "match", "exact_match", "token_f1", "open_recall"]
@@ -71,8 +71,8 @@ def test_every_score_is_in_the_long_table():
     others = [{**row, "prediction": "no", "image": "x"} for row in rows]
     made = pages.compared(rows, others).results
     made["skipped"] = {"meteor": "no Java"}
-    found = read(page_csv.scores(made))
-    assert list(found[0]) == list(page_csv.SCORES)
+    found = read(sheets.scores(made))
+    assert list(found[0]) == list(sheets.SCORES)
     assert {(row["protocol"], row["split"]) for row in found} == {("pefomed", "test")}
     at = {(r["part"], r["field"], r["group"], r["score"]): r for r in found}
     assert len(at) == len(found)
@@ -96,7 +96,7 @@ def test_every_score_is_in_the_long_table():
 
 def test_without_cases():
     made = pages.evaluate([], split=None)
-    assert page_csv.cases(made.cases) == "\ufeff\n"
-    assert {row["score"] for row in read(page_csv.scores(made.results))} == {
+    assert sheets.cases(made.cases) == "\ufeff\n"
+    assert {row["score"] for row in read(sheets.scores(made.results))} == {
         *("n_cases", "n_empty", "n_cut")
     }

@@ -19,9 +19,9 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float
 
-from pefomed_jax.evaluation.java import Java, JavaError
 from pefomed_jax.evaluation.measure import Measure, Scores, Skipped
-from pefomed_jax.evaluation.report import References, Words
+from pefomed_jax.evaluation.text.java import Java, JavaError
+from pefomed_jax.evaluation.text.report import References, Words
 
 Numbers = np.ndarray | np.float64  # of several sets, or of one
 

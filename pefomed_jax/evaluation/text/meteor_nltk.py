@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from pefomed_jax.evaluation.measure import Measure, Skipped, mean
-from pefomed_jax.evaluation.report import References, Words
+from pefomed_jax.evaluation.text.report import References, Words
 
 NAME = "meteor_nltk"
 MOST = 5_000  # words of a text; time grows with the product of two

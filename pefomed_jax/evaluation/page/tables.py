@@ -4,7 +4,8 @@ import html
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from pefomed_jax.evaluation import page_charts, protocols
+from pefomed_jax.evaluation import protocols
+from pefomed_jax.evaluation.page import charts
 from pefomed_jax.evaluation.table import number
 
 Results = Mapping[str, Any]  # results.json
@@ -22,7 +23,7 @@ PARTS = {"test": "test", "test_shuffled": "images shuffled", "train": "train"}
 def header(results: Results, title: str) -> str:
     """Title, the figures that matter most, and the warnings."""
     split = f"split {results['split']} · " if results["split"] else ""
-    said = f"protocol {results['protocol']} · {split}{page_charts.n_cases(_n(results))}"
+    said = f"protocol {results['protocol']} · {split}{charts.n_cases(_n(results))}"
     tiles = "".join(
         f"<div><dt>{html.escape(name)}</dt><dd>{value}</dd><dd>{html.escape(note)}</dd></div>"
         for name, value, note in _tiles(results)
@@ -106,7 +107,7 @@ def _wide(columns: int) -> str:
 def _key(parts: Sequence[str]) -> str:
     """The head of the column of the picture: what its signs stand for."""
     return '<span class="muted">0 to 1</span>' + "".join(
-        page_charts.key(part, PARTS[part]) for part in parts
+        charts.key(part, PARTS[part]) for part in parts
     )
 
 
@@ -114,7 +115,7 @@ def _score(results: Results, name: str, parts: Sequence[str]) -> list[str]:
     values = {part: results[part].get(name) for part in parts}
     spans = {part: results["intervals"].get(part, {}).get(name) for part in parts}
     cells = [text for part in parts for text in (number(values[part]), _span(spans[part]))]
-    return [name_of(name), *cells, page_charts.whiskers(values, spans)]
+    return [name_of(name), *cells, charts.whiskers(values, spans)]
 
 
 def _count(results: Results, name: str, parts: Sequence[str]) -> list[str]:
@@ -137,11 +138,11 @@ def _group(results: Results, field: str) -> str:
     names = dict.fromkeys(name for group in table_of.values() for name in group)
     others = [name for name in names if name not in ("n_cases", main)]
     overall = results["test"].get(main)
-    top = page_charts.top([group.get(main) for group in table_of.values()])
+    top = charts.top([group.get(main) for group in table_of.values()])
     rows = [
         (
             *(name_of(value), f"{group['n_cases']:,}", number(group.get(main))),
-            page_charts.bar(group.get(main), overall, top),
+            charts.bar(group.get(main), overall, top),
             *(number(group.get(name)) for name in others),
         )
         for value, group in table_of.items()
@@ -162,9 +163,9 @@ def comparison(results: Results) -> str:
         return ""
     head = ("score", "this", "other", "difference", "95 %", "", "p", "test")
     spans = [row["interval"] for row in found["scores"].values()]
-    reach = page_charts.nice(max((abs(end) for span in spans if span for end in span), default=0))
+    reach = charts.nice(max((abs(end) for span in spans if span for end in span), default=0))
     rows = [_compared(name, row, reach) for name, row in found["scores"].items()]
-    said = f"with {found['file']}, over {page_charts.n_cases(found['n_cases'])} that both have"
+    said = f"with {found['file']}, over {charts.n_cases(found['n_cases'])} that both have"
     for side, ids in (("these", found["only_this"]), ("the other", found["only_other"])):
         if ids:
             some = ", ".join(ids[:5]) + (", …" if len(ids) > 5 else "")
@@ -178,5 +179,5 @@ def _compared(name: str, row: Mapping[str, Any], reach: float) -> list[str]:
     if "wins" in row:
         test += f" (better in {row['wins']}, worse in {row['losses']})"
     cells = (number(row["this"]), number(row["other"]), number(row["difference"], "+.3f"))
-    picture = page_charts.difference(row["difference"], row["interval"], reach)
+    picture = charts.difference(row["difference"], row["interval"], reach)
     return [name_of(name), *cells, _span(row["interval"], "+.3f"), picture, p, test]

@@ -11,10 +11,10 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-from pefomed_jax.evaluation import ngrams
-from pefomed_jax.evaluation.lcs import common_subsequence
 from pefomed_jax.evaluation.measure import Measure, Scores, mean
-from pefomed_jax.evaluation.ngrams import ORDERS
+from pefomed_jax.evaluation.text import ngrams
+from pefomed_jax.evaluation.text.lcs import common_subsequence
+from pefomed_jax.evaluation.text.ngrams import ORDERS
 
 Words = Sequence[str]
 References = Sequence[Words]  # of one case

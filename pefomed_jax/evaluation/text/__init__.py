@@ -1,0 +1,1 @@
+"""Scores of reports by their words: tokenisers, BLEU, ROUGE-L, CIDEr and METEOR."""
