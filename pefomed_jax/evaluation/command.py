@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from pefomed_jax.errors import UserError, nearest
-from pefomed_jax.evaluation import inputs, paired, plugins, protocols, results
+from pefomed_jax.evaluation import inputs, paired, plugins, protocols, results, writing
 from pefomed_jax.evaluation.notes import file_notes
 from pefomed_jax.evaluation.results import Evaluation, Row, Scored, Settings
 
@@ -63,7 +63,7 @@ def evaluate(request: Request) -> None:
     if sets.pairs is not None and request.compare is not None:
         compared = _compare(sets.pairs, made.test, protocol, settings)
         made.results["comparison"] = {"file": str(request.compare), **compared}
-    results.write(request.out, made, request.images)
+    writing.write(request.out, made, request.images)
     _say(request, made)
 
 
@@ -77,18 +77,22 @@ def read(request: Request) -> Sets:
     control = request.shuffled or (beside if beside.is_file() else None)
     shuffled = None
     if control is not None:
-        rows, said = _rows(control, request.references)
-        rows = of_split(rows, request.split, control)[0]
+        rows, said = _others(request, control)
         shuffled = paired.pair(test, rows, ("--predictions", f"--shuffled={control}")).other
         notes += said
         _check_other_images(test, shuffled, control)
     pairs = None
     if request.compare is not None:
-        rows, said = _rows(request.compare, request.references)
-        rows = of_split(rows, request.split, request.compare)[0]
+        rows, said = _others(request, request.compare)
         pairs = paired.pair(test, rows, common_only=request.common_only)
         notes += said
     return Sets(test, shuffled, pairs, split, notes)
+
+
+def _others(request: Request, path: pathlib.Path) -> tuple[list[Row], list[str]]:
+    """(rows, warnings) of another file, cut to the split of the request."""
+    rows, said = _rows(path, request.references)
+    return of_split(rows, request.split, path)[0], said
 
 
 def _rows(path: pathlib.Path, references: pathlib.Path | None) -> tuple[list[Row], list[str]]:

@@ -1,13 +1,10 @@
-"""Scores of a set of predictions under fixed names, and the files they end up in.
+"""Scores of a set of predictions under fixed names.
 
 `evaluate` is what `launch/evaluate.py` and a training run share. docs/evaluation.md describes
-results.json and cases.jsonl.
+what it makes: results.json and the lines of cases.jsonl.
 """
 
-import json
 import math
-import os
-import pathlib
 import platform
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -15,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import pefomed_jax
-from pefomed_jax.evaluation import groups, intervals, page, paired, protocols
+from pefomed_jax.evaluation import groups, intervals, paired, protocols
 from pefomed_jax.evaluation.measure import Measure, Skipped, joined
 from pefomed_jax.evaluation.notes import notes
 from pefomed_jax.evaluation.protocols import Family, Protocol
@@ -114,7 +111,6 @@ def evaluate(
     }
     test = parts["test"]
     assert test is not None
-    draw = (settings.resamples, settings.seed)
     counts = {k: None if p is None else count(p.rows, protocol.task) for k, p in parts.items()}
     results: Results = {
         "protocol": protocol.name,
@@ -122,11 +118,7 @@ def evaluate(
         "split": settings.split,
         **{name: None if part is None else part.scores() for name, part in parts.items()},
         "counts": counts,
-        "intervals": {
-            name: {} if part.measure is None else intervals.intervals(part.measure, *draw)
-            for name, part in parts.items()
-            if part is not None
-        },
+        "intervals": _intervals(parts, settings),
         "skipped": test.skipped,
         "groups": groups.tables(test.rows, test.measure, settings.group_by),
         "signature": signature(protocol, counts["test"], settings),
@@ -134,6 +126,18 @@ def evaluate(
         "comparison": None,
     }
     return Evaluation(results, cases(test, protocol), test)
+
+
+def _intervals(
+    parts: Mapping[str, Scored | None], settings: Settings
+) -> dict[str, dict[str, list[float] | None]]:
+    """Of each part that there is."""
+    draw = (settings.resamples, settings.seed)
+    return {
+        name: {} if part.measure is None else intervals.intervals(part.measure, *draw)
+        for name, part in parts.items()
+        if part is not None
+    }
 
 
 def signature(protocol: Protocol, counts: Counts, settings: Settings) -> str:
@@ -202,49 +206,3 @@ def cases(scored: Scored, protocol: Protocol) -> list[dict[str, Any]]:
 def plain(values: Mapping[str, float]) -> dict[str, float | None]:
     """NaN, which JSON does not have, as None."""
     return {name: None if math.isnan(value) else float(value) for name, value in values.items()}
-
-
-def write_results(
-    path: str | os.PathLike[str],
-    answered: Mapping[str, Sequence[Row] | None],
-    task: str,
-    protocol: str = "",
-    images: page.Images | None = None,
-) -> Results:
-    """A run's results at `path`, and beside it what `write` writes; returns the results.
-
-    `answered` holds the predictions of each part: `test`, and `test_shuffled` or None where there
-    is no control (one image only), and `train` where `eval.train_limit` asks for it.
-    """
-    chosen = protocols.get(protocol or protocols.of_task(task))
-    made = evaluate(answered, chosen, Settings(split="test", slow=False))
-    write(pathlib.Path(path).parent, made, images)
-    return made.results
-
-
-def write(
-    folder: str | os.PathLike[str],
-    made: Evaluation,
-    images: page.Images | None = None,
-) -> None:
-    """results.json, cases.jsonl, the page and its tables; each is there in full or not at all."""
-    folder = pathlib.Path(folder)
-    write_predictions(folder / "cases.jsonl", made.cases)
-    held = {} if made.test.measure is None else made.test.measure.cases
-    names = [name for name in held if not name.startswith("exact_match_")]
-    for name, text in page.files(made.results, made.cases, names, images).items():
-        _write(folder / name, text)
-    text = json.dumps(made.results, indent=1, ensure_ascii=False, allow_nan=False)
-    _write(folder / "results.json", text + "\n")
-
-
-def write_predictions(path: str | os.PathLike[str], predictions: Sequence[Row]) -> None:
-    """One JSON object a line; the file is there in full or not at all."""
-    _write(path, "".join(json.dumps(dict(row), ensure_ascii=False) + "\n" for row in predictions))
-
-
-def _write(path: str | os.PathLike[str], text: str) -> None:
-    path = pathlib.Path(path)
-    draft = path.with_name(path.name + ".part")
-    draft.write_text(text, encoding="utf-8")
-    draft.replace(path)

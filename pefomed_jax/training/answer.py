@@ -81,13 +81,7 @@ class Work:
         if control is not None:
             sets[shuffled_path(self.request.out)] = control
         asked = {path: self._asked(cases) for path, cases in sets.items()}
-        made, overwrite = self._made(asked[self.request.out]), self.request.overwrite
-        if control is None:
-            _settle_control(shuffled_path(self.request.out), made, overwrite)
-        files = {}
-        for path, each in asked.items():
-            order = [case.id for case in each.cases]
-            files[path] = stack.enter_context(Journal(path, made, order, overwrite))
+        files = self._journals(asked, stack)
         self._save_images()
         if all(file.finished for file in files.values()):
             print(f"finished before: {_counts(files)}; --overwrite answers anew")
@@ -102,6 +96,20 @@ class Work:
         if self.found.bad:
             print(f"not answered: {len(self.found.bad)} images; the first: {self.found.bad[0]}")
         return LISTED if self.found.bad else 0
+
+    def _journals(
+        self, asked: Mapping[pathlib.Path, Asked], stack: contextlib.ExitStack
+    ) -> dict[pathlib.Path, Journal]:
+        """The files of answers, opened. Errors: UserError where one is of another command."""
+        made, overwrite = self._made(asked[self.request.out]), self.request.overwrite
+        if len(asked) == 1:
+            _settle_control(shuffled_path(self.request.out), made, overwrite)
+        return {
+            path: stack.enter_context(
+                Journal(path, made, [case.id for case in each.cases], overwrite)
+            )
+            for path, each in asked.items()
+        }
 
     def _save_images(self) -> None:
         if (folder := self.request.save_images) is not None:

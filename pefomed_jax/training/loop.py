@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 from pefomed_jax import base as base_lib
 from pefomed_jax.data import pipeline, prepare, sources
 from pefomed_jax.errors import UserError
-from pefomed_jax.evaluation import results
+from pefomed_jax.evaluation import results, writing
 from pefomed_jax.evaluation.predict import place
 from pefomed_jax.training import flops, restore, setup
 from pefomed_jax.training import folder as run_folder
@@ -244,7 +244,7 @@ class Run:
             answered["train"] = self._answer("predictions_train.jsonl", fitted)
         path, protocol = self.workdir / "results.json", self.config.eval.protocol
         of_image = {case.image: case for case in self.evaluator.test}
-        scores = results.write_results(
+        scores = writing.write_results(
             *(path, answered, self.config.task, protocol),
             images=lambda name: self.source.image(of_image[name]),
         )
@@ -256,5 +256,5 @@ class Run:
             self.log.overwrite(f"{name}: {done}/{len(cases)}")
 
         rows = self.evaluator.predict(self.state, self.frozen, cases, progress)
-        results.write_predictions(self.workdir / name, rows)
+        writing.write_predictions(self.workdir / name, rows)
         return rows

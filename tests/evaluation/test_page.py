@@ -8,7 +8,7 @@ import re
 import pages
 import pytest
 
-from pefomed_jax.evaluation import page, results
+from pefomed_jax.evaluation import page, writing
 from pefomed_jax.evaluation.page import case_list, charts
 
 
@@ -197,7 +197,7 @@ def test_colours_can_be_read(dark):
 
 def test_is_written_beside_the_results(tmp_path, films):
     made = pages.evaluate(pages.vqa_cases())
-    results.write(tmp_path, made, films)
+    writing.write(tmp_path, made, films)
     names = {"results.json", "cases.jsonl", "report.html", "scores.csv", "cases.csv"}
     assert {path.name for path in tmp_path.iterdir()} == names
     assert (tmp_path / "report.html").read_text() == pages.page_of(made, films)

@@ -8,7 +8,7 @@ import pages
 import pytest
 from PIL import Image
 
-from pefomed_jax.evaluation import results
+from pefomed_jax.evaluation import writing
 from pefomed_jax.evaluation.page import images as images_lib
 from pefomed_jax.evaluation.page.images import Thumbnail
 
@@ -95,7 +95,7 @@ def test_a_run_shows_its_own_images(tmp_path):
         asked.append(name)
         return Image.new("L", (90, 60))
 
-    results.write_results(tmp_path / "results.json", answered, "vqa", images=opens)
+    writing.write_results(tmp_path / "results.json", answered, "vqa", images=opens)
     images = pages.Reader((tmp_path / "report.html").read_text()).data("images")
     assert sorted(asked) == sorted(name for name, uri, _ in images if uri)
     assert len(asked) == 3

@@ -7,7 +7,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from pefomed_jax import validate
-from pefomed_jax.evaluation import protocols, results
+from pefomed_jax.evaluation import protocols, results, writing
 from pefomed_jax.evaluation.results import Settings
 
 TEXT = {"bleu_1", "bleu_2", "bleu_3", "bleu_4", "rouge_l", "cider"}
@@ -86,11 +86,11 @@ def test_table_shows_the_control_beside_every_score():
 
 def test_files(tmp_path):
     rows = [row("naïve\nline", "b", answer_type="OPEN"), row("", "c")]
-    results.write_predictions(tmp_path / "p.jsonl", rows)
+    writing.write_predictions(tmp_path / "p.jsonl", rows)
     lines = (tmp_path / "p.jsonl").read_text(encoding="utf-8").splitlines()
     assert [json.loads(line) for line in lines] == rows
     answered = {"test": rows, "test_shuffled": None}
-    written = results.write_results(tmp_path / "results.json", answered, "vqa")
+    written = writing.write_results(tmp_path / "results.json", answered, "vqa")
     assert json.loads((tmp_path / "results.json").read_text()) == written
     assert written.keys() == KEYS
     zeros = dict.fromkeys(["exact_match", "exact_match_open", "token_f1", "open_recall"], 0.0)

@@ -1,48 +1,20 @@
 """`launch/predict.py`: any cases, any weights, one line each, whatever happens in between."""
 
 import json
-import os
 import pathlib
-import random
-import subprocess
-import sys
-import time
 
 import pytest
-import runs
-from PIL import Image
+from predicting import answers, predict, rows
 
 from pefomed_jax.errors import UserError
 from pefomed_jax.evaluation import command
-from pefomed_jax.training import answer, opened
-from pefomed_jax.training.cases import Wanted
+from pefomed_jax.training import answer
 
 pytestmark = pytest.mark.usefixtures("compiled_once")
 
 ROOT = pathlib.Path(__file__).parents[2]
 HOT = {"sample": True, "temperature": 2.0}
 LONG = {"split": "train", "decoding": {"min_new_tokens": 3}}  # no empty answers
-
-
-def request(run, out, **settings):
-    """A request; `fields` are those of the config, what is in Wanted goes there."""
-    config = opened.config(run, settings.pop("fields", {}))
-    wanted = {name: settings.pop(name) for name in list(settings) if name in Wanted._fields}
-    return answer.Request(config, out, Wanted(**wanted), **settings)
-
-
-def predict(run, out, **settings):
-    """The rows that come out."""
-    assert answer.run(request(run, out, **settings)) == 0
-    return rows(out)
-
-
-def rows(path):
-    return [json.loads(line) for line in path.read_text().splitlines()]
-
-
-def answers(found):
-    return {row["id"]: row["prediction"] for row in found}
 
 
 def test_a_run_answers_as_it_did(trained_run, tmp_path, capsys):
@@ -183,66 +155,6 @@ def test_a_control_of_another_command_is_not_left_beside(trained_run, tmp_path, 
     assert "belonged to what is overwritten" in capsys.readouterr().out
 
 
-@pytest.fixture
-def films(tmp_path, pictures):
-    """Three images, two of which open, in two folders; a text file; a list with odd lines."""
-    folder = tmp_path / "films"
-    (folder / "b").mkdir(parents=True)
-    for name, source in {"b/2.png": "test0.png", "10.png": "test1.png"}.items():
-        (folder / name).write_bytes((pictures / "images" / source).read_bytes())
-    (folder / "b" / "broken.png").write_bytes(
-        (pictures / "images" / "test2.png").read_bytes()[:200]
-    )
-    (folder / "notes.txt").write_text("b/2.png\n\n10.png\nno.png\nb/2.png\n")
-    return folder
-
-
-def test_a_folder_of_images_with_one_question(trained_run, films, tmp_path, capsys):
-    out = tmp_path / "p.jsonl"
-    fields = {"data.cache": str(tmp_path)}
-    asked = {"images": str(films), "prompt": "Which side?", "fields": fields}
-    assert answer.run(request(trained_run, out, **asked)) == answer.LISTED
-    said = capsys.readouterr().out
-    assert "1 files are not named like images (.txt) and left out" in said
-    assert "not answered: films, row 3, field 'path': b/broken.png does not open" in said
-    found = rows(out)
-    assert [row["id"] for row in found] == ["10.png", "b/2.png"]
-    assert not any({"reference", "split"} & set(row) for row in found)
-    assert found[0]["prompt"].endswith("Which side? [/INST]")
-    expected = answers(rows(trained_run / "predictions.jsonl"))
-    wanted = [expected[name] for name in ("test-test1a", "test-test0a")]
-    assert [row["prediction"] for row in found] == wanted
-    (bad,) = rows(tmp_path / "p_bad_rows.jsonl")
-    assert bad["problem"].startswith("b/broken.png does not open")
-
-
-def test_images_are_saved_for_the_page(trained_run, pictures, tmp_path, capsys):
-    out, folder = tmp_path / "p.jsonl", tmp_path / "images"
-    found = predict(trained_run, out, save_images=folder, limit=4)
-    assert f"{folder}: 2 images" in capsys.readouterr().out
-    for name in {row["image"] for row in found}:
-        assert (folder / name).read_bytes() == (pictures / name).read_bytes()
-    command.evaluate(
-        command.Request(out, tmp_path / "scores", "pefomed", images=folder, resamples=0)
-    )
-    assert (tmp_path / "scores" / "report.html").read_text().count("data:image/jpeg;base64,") == 2
-    folder.rename(tmp_path / "moved")
-    predict(trained_run, out, save_images=folder, limit=4)  # finished before
-    assert len(list(folder.rglob("*.png"))) == 2
-
-
-def test_a_list_of_images(trained_run, films, tmp_path, capsys):
-    out = tmp_path / "p.jsonl"
-    asked = {"images": str(films / "notes.txt"), "prompt": "Which side?"}
-    assert answer.run(request(trained_run, out, **asked)) == answer.LISTED
-    assert [row["id"] for row in rows(out)] == ["b/2.png", "10.png"]
-    said = capsys.readouterr().out
-    assert "notes.txt, row 4, field 'path': no.png is missing; correct its path" in said
-    assert "notes.txt, row 5, field 'path': b/2.png is row 1 already" in said
-    one = predict(trained_run, tmp_path / "1.jsonl", images=str(films / "10.png"), prompt="Is it?")
-    assert [row["id"] for row in one] == ["10.png"]
-
-
 WRONG = {
     "--prompt is needed": {"images": "."},
     "--prompt belongs to --images": {"prompt": "Is it?"},
@@ -264,74 +176,3 @@ def test_a_wrong_request_is_one_line(trained_run, tmp_path, words):
         predict(trained_run, tmp_path / "p.jsonl", **WRONG[words])
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "p.jsonl.part").exists()
-
-
-def start(*args, **environment):
-    kept = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"} | environment
-    command_line = [sys.executable, "launch/predict.py", *args]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-    return subprocess.Popen(command_line, cwd=ROOT, env=kept, text=True, **pipes)
-
-
-LINES = {
-    ("--weights=tiny",): "--out=FILE and one of --config=FILE, --weights=DIR are needed",
-    ("--weights=tiny", "--out=a.json"): "--out=a.json: name it FILE.jsonl",
-    ("--weights=tiny", "--out=a.jsonl", "--set=mesh"): "--set=mesh: write --set=FIELD=VALUE",
-    ("--weights=/no/such", "--out=a.jsonl", "--images=."): "there is no folder /no/such",
-    ("--weights=tiny", "--out=a.jsonl", "--data=vqa_rad"): "use configs/vqa.py",
-    ("--weights=tiny", "--out=a.jsonl", "--beam=2"): "(did you mean beams?)",
-}
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("args", LINES)
-def test_errors_of_the_command_line_are_one_line(args):
-    process = start(*args)
-    said, _ = process.communicate()
-    assert process.returncode in (1, 2)
-    assert said.startswith("error: ")
-    assert LINES[args] in said
-    assert len(said.splitlines()) == 1
-
-
-def n_lines(path):
-    return path.read_bytes().count(b"\n") if path.exists() else 0
-
-
-@pytest.mark.slow
-def test_killed_ten_times_it_is_the_same_file(programs, pictures, tmp_path):
-    """400 images, two a batch; killed at any moment, of the start too."""
-    folder = tmp_path / "films"
-    folder.mkdir()
-    rng = random.Random(time.time_ns())
-    for i in range(400):
-        Image.new("L", (8, 8), i % 256).save(folder / f"{i:03}.png")
-    cache = {
-        "JAX_COMPILATION_CACHE_DIR": str(programs),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-    }
-    args = [*runs.flags(pictures), f"--images={folder}", "--prompt=Which side?", "--batch_size=2"]
-    whole, killed = tmp_path / "whole.jsonl", tmp_path / "killed.jsonl"
-    said, _ = (process := start(*args, f"--out={whole}", **cache)).communicate()
-    assert process.returncode == 0, said
-    assert len(rows(whole)) == 400
-
-    part, kills = tmp_path / "killed.jsonl.part", 0
-    for kill in range(10):
-        process = start(*args, f"--out={killed}", **cache)
-        moment = 0 if kill == 0 else n_lines(part) + rng.randint(1, 30)
-        if kill == 0:
-            time.sleep(rng.uniform(0.1, 3.0))
-        while n_lines(part) < moment and process.poll() is None:
-            time.sleep(0.0005)
-        time.sleep(rng.uniform(0, 0.005))
-        process.kill()
-        process.communicate()
-        kills += process.returncode == -9
-    assert kills == 10
-    assert not killed.exists()
-    assert 0 < n_lines(part) < 400
-    said, _ = (process := start(*args, f"--out={killed}", **cache)).communicate()
-    assert process.returncode == 0, said
-    assert "going on after" in said
-    assert killed.read_bytes() == whole.read_bytes()

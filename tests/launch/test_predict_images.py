@@ -1,0 +1,69 @@
+"""`launch/predict.py` on images without a data set, and the images that it saves."""
+
+import pytest
+from predicting import answers, predict, request, rows
+
+from pefomed_jax.evaluation import command
+from pefomed_jax.training import answer
+
+pytestmark = pytest.mark.usefixtures("compiled_once")
+
+
+@pytest.fixture
+def films(tmp_path, pictures):
+    """Three images, two of which open, in two folders; a text file; a list with odd lines."""
+    folder = tmp_path / "films"
+    (folder / "b").mkdir(parents=True)
+    for name, source in {"b/2.png": "test0.png", "10.png": "test1.png"}.items():
+        (folder / name).write_bytes((pictures / "images" / source).read_bytes())
+    (folder / "b" / "broken.png").write_bytes(
+        (pictures / "images" / "test2.png").read_bytes()[:200]
+    )
+    (folder / "notes.txt").write_text("b/2.png\n\n10.png\nno.png\nb/2.png\n")
+    return folder
+
+
+def test_a_folder_of_images_with_one_question(trained_run, films, tmp_path, capsys):
+    out = tmp_path / "p.jsonl"
+    fields = {"data.cache": str(tmp_path)}
+    asked = {"images": str(films), "prompt": "Which side?", "fields": fields}
+    assert answer.run(request(trained_run, out, **asked)) == answer.LISTED
+    said = capsys.readouterr().out
+    assert "1 files are not named like images (.txt) and left out" in said
+    assert "not answered: films, row 3, field 'path': b/broken.png does not open" in said
+    found = rows(out)
+    assert [row["id"] for row in found] == ["10.png", "b/2.png"]
+    assert not any({"reference", "split"} & set(row) for row in found)
+    assert found[0]["prompt"].endswith("Which side? [/INST]")
+    expected = answers(rows(trained_run / "predictions.jsonl"))
+    wanted = [expected[name] for name in ("test-test1a", "test-test0a")]
+    assert [row["prediction"] for row in found] == wanted
+    (bad,) = rows(tmp_path / "p_bad_rows.jsonl")
+    assert bad["problem"].startswith("b/broken.png does not open")
+
+
+def test_images_are_saved_for_the_page(trained_run, pictures, tmp_path, capsys):
+    out, folder = tmp_path / "p.jsonl", tmp_path / "images"
+    found = predict(trained_run, out, save_images=folder, limit=4)
+    assert f"{folder}: 2 images" in capsys.readouterr().out
+    for name in {row["image"] for row in found}:
+        assert (folder / name).read_bytes() == (pictures / name).read_bytes()
+    command.evaluate(
+        command.Request(out, tmp_path / "scores", "pefomed", images=folder, resamples=0)
+    )
+    assert (tmp_path / "scores" / "report.html").read_text().count("data:image/jpeg;base64,") == 2
+    folder.rename(tmp_path / "moved")
+    predict(trained_run, out, save_images=folder, limit=4)  # finished before
+    assert len(list(folder.rglob("*.png"))) == 2
+
+
+def test_a_list_of_images(trained_run, films, tmp_path, capsys):
+    out = tmp_path / "p.jsonl"
+    asked = {"images": str(films / "notes.txt"), "prompt": "Which side?"}
+    assert answer.run(request(trained_run, out, **asked)) == answer.LISTED
+    assert [row["id"] for row in rows(out)] == ["b/2.png", "10.png"]
+    said = capsys.readouterr().out
+    assert "notes.txt, row 4, field 'path': no.png is missing; correct its path" in said
+    assert "notes.txt, row 5, field 'path': b/2.png is row 1 already" in said
+    one = predict(trained_run, tmp_path / "1.jsonl", images=str(films / "10.png"), prompt="Is it?")
+    assert [row["id"] for row in one] == ["10.png"]
