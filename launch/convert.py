@@ -15,8 +15,8 @@ folder that this program wrote, or llama/ + adapter/ + vision_proj.safetensors +
 --to=vision    one .safetensors file for --config.weights.vision: tower, ln_vision, connector
 --to=eva       one .safetensors file of the tower alone, named as in eva_vit_g.pth
 --out=PATH     must not be there; it is written whole or not at all
---dtype=NAME   of --to=merged, vision, eva: float32, bfloat16 or float16 (default: the base's; of
-               vision and eva each tensor's own); LoRA is added in float32
+--dtype=NAME   of --to=merged, vision, eva: float32, bfloat16 or float16 (default: each tensor's own
+               in the file it is from); LoRA is added in float32
 """
 
 import pathlib

@@ -22,7 +22,7 @@ DTYPES = ("float32", "bfloat16", "float64")
 CHOICES = {
     "task": config_lib.TASKS,
     "model.dtype": DTYPES,
-    "model.base_dtype": DTYPES,
+    "model.base_dtype": (*DTYPES, "float16"),
     "model.remat": ("none", "dots", "full"),
     "model.attention": ("auto", "plain", "xla", "cudnn"),
     "optimizer.schedule": ("step", "epoch"),

@@ -11,20 +11,20 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
-from flax.traverse_util import flatten_dict
+from flax.traverse_util import flatten_dict, unflatten_dict
 from ml_collections import ConfigDict
 
 from pefomed_jax.batch import Batch
 from pefomed_jax.errors import UserError
 from pefomed_jax.models import mllm, stack
 from pefomed_jax.parallel import mesh as mesh_lib
-from pefomed_jax.training import restore
+from pefomed_jax.training import restore, rounding
 from pefomed_jax.training.step import make_loss_and_grad
 from pefomed_jax.weights import names, trained
 
 Arrays = dict[str, np.ndarray]
-SET_ASIDE = 0.01  # the share of stepped values in which rounding may decide
 NEEDED = ("image", "ids", "attention_mask", "labels", "image_start", "n_image_tokens", "logits")
 
 
@@ -33,7 +33,7 @@ class Difference(NamedTuple):
 
     name: str
     value: float
-    largest: float | None = None  # of all values, where a few were set aside
+    largest: float | None = None  # with what rounding alone decided
 
 
 def read(path: pathlib.Path) -> Arrays:
@@ -137,29 +137,31 @@ def _gradients(whole: restore.Restored, arrays: Arrays, batch: Batch) -> Iterato
 
 def _steps(whole: restore.Restored, arrays: Arrays, batch: Batch) -> Iterator[Difference]:
     """Losses and parameters of the reference's AdamW steps."""
+    count, gradients = len(arrays["train_losses"]), _gradients_of(whole.state.trainable, arrays)
+    twin = rounding.twin(whole, batch, gradients, count)
     step, state, losses = whole.pieces.jit_step(), whole.state, []
-    for _ in arrays["train_losses"]:
+    for _ in range(count):
         state, metrics = step(state, whole.frozen, batch)
         losses.append(float(metrics["loss"]))
     yield compare("train_losses", np.asarray(losses), arrays["train_losses"])
-    most = 2 * whole.pieces.config.optimizer.lr * len(losses)
+    others = {entry.foreign: array for entry, array in _named(twin)}
     for entry, mine in _named(state.trainable, arrays, "after/"):
-        name = f"after/{entry.foreign}"
-        yield _settled(compare(name, mine, arrays[name]), mine, arrays[name], most)
+        theirs = arrays[f"after/{entry.foreign}"]
+        found = compare(f"after/{entry.foreign}", mine, theirs)
+        further = rounding.beyond(mine, theirs, others[entry.foreign])
+        largest = max(float(np.abs(theirs).max(initial=0.0)), 1e-30)
+        yield Difference(found.name, further / largest, found.value)
 
 
-def _settled(whole: Difference, mine: np.ndarray, theirs: np.ndarray, most: float) -> Difference:
-    """The difference without the SET_ASIDE furthest values, if they are no further than `most`.
-
-    Adam divides a gradient by its size, so where that is near 0 rounding decides the step: PyTorch
-    with one thread and with two are up to 4e-2 apart after ten steps of the medium preset, and 7e-5
-    apart in one value of a hundred.
-    """
-    apart = np.sort(np.abs(mine.astype(np.float64) - theirs), axis=None)
-    if not apart[-1] <= most:
-        return whole
-    rest = apart[: max(1, int(apart.size * (1 - SET_ASIDE)))]
-    return Difference(whole.name, float(rest[-1] / np.abs(theirs).max()), whole.value)
+def _gradients_of(trainable: Any, arrays: Arrays) -> Any:
+    """The reference's gradients as a tree of ours."""
+    leaves = {
+        entry.path: jnp.asarray(names.TURNS[entry.turn].ours(arrays[f"grad/{entry.foreign}"]))
+        for entry, _ in _named(trainable, arrays, "grad/")
+    }
+    tree = unflatten_dict(leaves, sep="/")
+    stacked = any(names.paths.is_stacked(path) for path in flatten_dict(trainable, sep="/"))
+    return stack.stack(tree) if stacked else tree
 
 
 def _tree(prefix: str, tree: Any, arrays: Arrays) -> Iterator[Difference]:

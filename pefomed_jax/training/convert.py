@@ -10,7 +10,7 @@ from pefomed_jax import base as base_lib
 from pefomed_jax.errors import UserError, nearest
 from pefomed_jax.parallel import mesh as mesh_lib
 from pefomed_jax.training import restore, stage
-from pefomed_jax.weights import card, export, files, names, output, parts
+from pefomed_jax.weights import card, dtypes, export, export_trained, files, names, output, parts
 
 LAYOUTS = ("native", "adapter", "pth", "merged", "vision", "eva")
 TOWER = {"vision": ("vision", "ln_vision", "connector"), "eva": ("vision",)}
@@ -32,21 +32,24 @@ def convert(config: ConfigDict, to: str, out: pathlib.Path, dtype: str = "") -> 
     if to in TOWER:
         export.check_suffix(out)
     if to == "pth":
-        export.check_pth(out)
+        export_trained.check_pth(out)
     output.check_absent(out)
-    one = mesh_lib.make({"data": 1, "fsdp": 1, "tensor": 1}, jax.devices()[:1])
-    whole = restore.restore(_on_one_device(config), one)
+    own = dtypes.of_files(config.weights) if to in CAST else {}
+    one = mesh_lib.make({"data": 1, "fsdp": 1, "tensor": 1}, [_host()])
+    whole = restore.restore(_on_one_device(config, own), one)
     config, trainable = whole.pieces.config, whole.state.trainable
+    own = {} if dtype else own
     left = fresh(whole)
     if to in ("adapter", "pth"):
         _check_trained(config, trainable, left, to)
     held = trainable if to in ("adapter", "pth") else _part(whole.params, left)
     if to in TOWER:
         held = {name: held[name] for name in TOWER[to] if name in held}
-        export.tower(out, held, config, dtype, bare=to == "eva")
+        export.tower(out, held, config, dtype, own, bare=to == "eva")
     else:
-        _write(whole, held, to, out, dtype)
+        _write(whole, held, to, out, dtype or dtypes.commonest(own, True, ""), own)
     print(f"{out}: {to}, {_size(out) / 1e9:.3f} GB")
+    dtype = dtype or dtypes.commonest(own, to == "merged", "")
     for line in _said(whole, held, to, dtype):
         print(f"  {line}")
 
@@ -109,16 +112,23 @@ def _run(whole: restore.Restored) -> card.Run | None:
         return card.Run(folder, step)
 
 
-def _write(whole: restore.Restored, held: dict, to: str, out: pathlib.Path, dtype: str) -> None:
+def _write(
+    whole: restore.Restored,
+    held: dict,
+    to: str,
+    out: pathlib.Path,
+    dtype: str,
+    own: dtypes.Dtypes,
+) -> None:
     config, trainable = whole.pieces.config, whole.state.trainable
     text = card.write(config, to, _said(whole, held, to, dtype), _run(whole))
     if to == "adapter":
-        export.adapter(out, trainable, config, text)
+        export_trained.adapter(out, trainable, config, text)
     elif to == "pth":
-        export.pth(out, trainable, config, text)
+        export_trained.pth(out, trainable, config, text)
     elif to == "merged":
         dtype = dtype or config.model.base_dtype
-        export.merged(out, held, export.moved_paths(trainable), config, dtype, text)
+        export.merged(out, held, export.moved_paths(trainable), config, dtype, text, own)
     else:
         export.native(out, whole.params, config, fresh(whole), text)
 
@@ -130,10 +140,20 @@ def _part(tree: dict, left: set[str]) -> dict:
     return unflatten_dict(kept, sep="/")
 
 
-def _on_one_device(config: ConfigDict) -> ConfigDict:
+def _on_one_device(config: ConfigDict, own: dtypes.Dtypes) -> ConfigDict:
+    """The config on one device, in dtypes that hold all of the files whose dtypes are `own`."""
     out = config.copy_and_resolve_references()
     out.mesh.update(data=1, fsdp=1, tensor=1)
+    out.model.base_dtype = dtypes.holding(own, config.model.base_dtype)
     return out
+
+
+def _host() -> jax.Device:
+    """The host's own device: a model that is spread over accelerators may fit none of them."""
+    try:
+        return jax.devices("cpu")[0]
+    except RuntimeError:  # JAX_PLATFORMS leaves it out
+        return jax.devices()[0]
 
 
 def fresh(whole: restore.Restored) -> set[str]:

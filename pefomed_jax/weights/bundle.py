@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 from pefomed_jax import config as config_lib
 from pefomed_jax.errors import UserError
-from pefomed_jax.weights import parts, trained
+from pefomed_jax.weights import names, parts, trained
 
 PRESET = "preset.json"
 DEMO = pathlib.Path(__file__).parents[1] / "assets" / "tiny" / "demo"
@@ -49,6 +49,11 @@ def config(path: pathlib.Path | str) -> ConfigDict:
         return run_config(content, path)
     if not path.exists():
         raise UserError(f"there is no folder {path}; give a run's, or one of launch/convert.py")
+    if "model_type" in content:
+        raise UserError(
+            f"{path} is a decoder without a vision tower: give it as config.weights.llm, with "
+            f"config.weights.vision (its connector.safetensors as config.weights.checkpoint)"
+        )
     raise UserError(
         f"{path} is no run's folder (config.json, checkpoints/), no folder that launch/convert.py "
         f"wrote, and no bundle ({PRESET}, llama/, vision_proj.safetensors)"
@@ -129,8 +134,8 @@ def targets(modules: Any) -> str:
         raise UserError(
             f"adapter_config.json: target_modules='{modules}' is a regex; list the names instead"
         )
-    ends = {name.rsplit(".", 1)[-1].replace("lm_head", "head") for name in modules}
-    return rf"^llm/(.*/)?({'|'.join(map(re.escape, sorted(ends)))})$"
+    ends = sorted(re.escape(names.our_module(name)) for name in modules)
+    return rf"^llm/(.*/)?({'|'.join(ends)})$"
 
 
 def _native(folder: pathlib.Path, content: dict[str, Any]) -> ConfigDict:

@@ -58,7 +58,7 @@ def write(config: ConfigDict, to: str, held: list[str], run: Run | None = None) 
     lines += ["> Research software. Not a medical device; not for clinical decisions.", ""]
     lines += ["## Use", "", USES[to], "", "## What it holds", ""]
     lines += [*(f"- `{line}`" for line in held), "", "## Base", ""]
-    lines += [f"- `weights.{k}`: {_public(v)}" for k, v in config.weights.items() if v]
+    lines += [f"- `weights.{k}`: {hub.public(v)}" for k, v in config.weights.items() if v]
     lines += [f"- sizes: `{json.dumps(config.model.to_dict())}`", ""]
     lines += ["## Licences", "", f"- base: {_base_licence(config.weights)}"]
     lines += _training(run) if run else []
@@ -71,12 +71,6 @@ def _base_licence(weights: ConfigDict) -> str:
     return (
         "the licence of its own weights goes on to hold (for LLaMA-2 the LLAMA 2 Community License)"
     )
-
-
-def _public(name: str) -> str:
-    """A folder of this machine says nothing to others: its last name is enough."""
-    path = pathlib.Path(name).expanduser()
-    return path.resolve().name if path.exists() else name
 
 
 def _training(run: Run) -> list[str]:

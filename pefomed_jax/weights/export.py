@@ -1,11 +1,9 @@
-"""Out of a parameter tree: PEFT adapter, official .pth, merged Hugging Face folder, native folder.
+"""Out of a parameter tree: merged Hugging Face folder, tower file, native folder.
 
 Every name comes from the tables in `names`; a leaf that a layout has no name for is an error, so
 nothing that was trained is left behind. Each export is there whole or not at all.
 """
 
-import io
-import json
 import pathlib
 import shutil
 from collections.abc import Callable, Iterable, Iterator
@@ -18,8 +16,7 @@ from ml_collections import ConfigDict
 from safetensors.numpy import save_file
 
 from pefomed_jax.errors import UserError
-from pefomed_jax.weights import llama_config, names, output, parts, trained
-from pefomed_jax.weights.files import TORCH_SUFFIXES
+from pefomed_jax.weights import dtypes, llama_config, names, output, parts, trained
 
 Tree = dict[str, Any]
 Leaves = dict[str, Callable[[], np.ndarray]]  # canonical path → its values, fetched when asked for
@@ -47,113 +44,34 @@ def leaves_of(tree: Tree) -> Leaves:
     return out
 
 
-def adapter(out: pathlib.Path, trainable: Tree, config: ConfigDict, card: str) -> None:
-    """A folder that peft loads, with connector.safetensors for all that trained beside LoRA.
-
-    Errors: UserError where something trained in the decoder that is no LoRA.
-    """
-    leaves = leaves_of(trainable)
-    lora = {path: leaf for path, leaf in leaves.items() if path.endswith(LORA)}
-    rest = {path: leaf for path, leaf in leaves.items() if path not in lora}
-    if not lora:
-        raise UserError("nothing here is LoRA; export with --to=pth or --to=merged")
-    if own := [path for path in rest if path.startswith("llm/")]:
-        raise UserError(
-            f"'{own[0]}' trained, which a PEFT adapter cannot hold; export with --to=pth or "
-            f"--to=merged"
-        )
-    modules = [path.removesuffix("/lora_a") for path in lora if path.endswith("/lora_a")]
-    arrays = dict(_turned(names_for(lora, names.PEFT), lora))
-    others = dict(_turned(names_for(rest, names.OFFICIAL), rest))
-    with output.whole(out, _bytes(arrays) + _bytes(others)) as part:
-        part.mkdir()
-        save_file(arrays, part / "adapter_model.safetensors", output.PT)
-        if others:
-            save_file(others, part / "connector.safetensors", output.PT)
-        output.json_file(part / "adapter_config.json", adapter_config(modules, leaves, config))
-        (part / "README.md").write_text(card, encoding="utf-8")
-
-
-def adapter_config(modules: list[str], leaves: Leaves, config: ConfigDict) -> dict[str, Any]:
-    """peft's adapter_config.json for these modules."""
-    full = [names.decoder_module(module) for module in modules]
-    ends = sorted({name.rsplit(".", 1)[-1] for name in full})
-    everywhere = {
-        names.decoder_module(path.removesuffix("/kernel"))
-        for end in ends
-        for path in (e.path for e in names.llama(config.model.llm.depth, False))
-        if path.endswith(f"/{end}/kernel") or (end == "lm_head" and path == names.HEAD[0])
-    }
-    return {
-        "peft_type": "LORA",
-        "task_type": "CAUSAL_LM",
-        "base_model_name_or_path": config.weights.llm or None,
-        "r": int(config.lora.rank),
-        "lora_alpha": config.lora.alpha,
-        "lora_dropout": config.lora.dropout,
-        "target_modules": ends if everywhere == set(full) else sorted(full),
-        "bias": "none",
-        "fan_in_fan_out": False,
-        "inference_mode": True,
-        "use_rslora": False,
-        "use_dora": False,
-        "rank_pattern": {},
-        "alpha_pattern": {},
-        "modules_to_save": None,
-    }
-
-
-def check_pth(out: pathlib.Path) -> None:
-    """Errors: UserError where `out` is no name that a checkpoint of PyTorch is read by."""
-    if out.suffix not in TORCH_SUFFIXES:
-        raise UserError(f"--out={out}: a PyTorch checkpoint is one file; end its name in .pth")
-
-
-def pth(out: pathlib.Path, trainable: Tree, config: ConfigDict, card: str) -> None:
-    """The checkpoint of the official code: {'model': what trained, under its names, ...}."""
-    try:
-        import torch
-    except ImportError:
-        raise UserError("a .pth needs torch: pip install 'pefomed_jax[convert]'") from None
-    check_pth(out)
-    leaves = leaves_of(trainable)
-    arrays = dict(_turned(names_for(leaves, names.OFFICIAL), leaves))
-    model = {name: _to_torch(array) for name, array in arrays.items()}
-    plain = json.loads(json.dumps(config.to_dict()))
-    with output.whole(out, _bytes(arrays)) as part:
-        buffer = io.BytesIO()  # so that a full disk is the system's error, not torch's
-        torch.save({"model": model, "config": plain, "epoch": 0, "card": card}, buffer)
-        part.write_bytes(buffer.getbuffer())
-
-
-def _to_torch(array: np.ndarray) -> Any:
-    import torch
-
-    array = np.array(array, order="C")  # its own, and writable
-    if array.dtype == DTYPES["bfloat16"]:
-        return torch.from_numpy(array.view(np.uint16)).view(torch.bfloat16)
-    return torch.from_numpy(array)
-
-
 def merged(
-    out: pathlib.Path, params: Tree, moved: set[str], config: ConfigDict, dtype: str, card: str
+    out: pathlib.Path,
+    params: Tree,
+    moved: set[str],
+    config: ConfigDict,
+    dtype: str,
+    card: str,
+    own: dtypes.Dtypes | None = None,
 ) -> None:
     """A Hugging Face LLaMA folder with LoRA added to its kernels, and connector.safetensors.
 
-    The sum is made in float32 and rounded once, to `dtype`. `moved`: canonical paths that trained;
-    of the tower and its norm, modules with such a path are written beside the connector.
+    The sum is made in float32 and rounded once: to `own`, the tensor's dtype in the file it is
+    from, else to `dtype`. `moved`: canonical paths that trained; of the tower and its norm, modules
+    with such a path are written beside the connector.
     """
     leaves, tied = leaves_of(params), config.model.llm.tie_embeddings
-    kind = DTYPES[dtype]
-    table = names.llama(config.model.llm.depth, tied)
-    sizes = _sizes(params, kind.itemsize)
-    alpha = config.lora.alpha
+    kinds = {
+        e: dtypes.of(own or {}, e.foreign, DTYPES[dtype])
+        for e in names.llama(config.model.llm.depth, tied)
+    }
+    sizes, alpha = _sizes(params, 1), config.lora.alpha
     decoder = [
-        (e.foreign, sizes[e.path], lambda e=e: _merged(e, leaves, alpha, kind)) for e in table
+        (e.foreign, sizes[e.path] * kind.itemsize, lambda e=e, k=kind: _merged(e, leaves, alpha, k))
+        for e, kind in kinds.items()
     ]
     rest = beside(leaves, moved, config)
     others = {e.foreign: _merged(e, leaves, alpha, None) for e in rest}
-    need = sum(size for _, size, _ in decoder) + _bytes(others)
+    need = sum(size for _, size, _ in decoder) + n_bytes(others)
     with output.whole(out, need) as part:
         part.mkdir()
         output.shards(part, "model", decoder)
@@ -172,22 +90,28 @@ def check_suffix(out: pathlib.Path) -> None:
 
 
 def tower(
-    out: pathlib.Path, params: Tree, config: ConfigDict, dtype: str = "", bare: bool = False
+    out: pathlib.Path,
+    params: Tree,
+    config: ConfigDict,
+    dtype: str = "",
+    own: dtypes.Dtypes | None = None,
+    bare: bool = False,
 ) -> None:
     """One safetensors file for weights.vision: tower, ln_vision and, where it is there, connector.
 
-    `dtype`: of all tensors; '': each its own. `bare`: the tower alone, as `eva_vit_g.pth` names it.
+    `dtype`: of all tensors; '': as in `own`, the file that a tensor is from, else as it is here.
+    `bare`: the tower alone, as `eva_vit_g.pth` names it.
     """
     check_suffix(out)
     leaves, depth = leaves_of(params), config.model.vision.depth
     table = names.vision(depth) if bare else names.official(depth, 0, True)
     kind, alpha = DTYPES[dtype] if dtype else None, config.lora.alpha
     arrays = {
-        e.foreign: _merged(e, leaves, alpha, kind)
+        e.foreign: _merged(e, leaves, alpha, kind or dtypes.of(own or {}, e.foreign, None))
         for e in table
         if e.path in leaves and not e.path.startswith("llm/")
     }
-    with output.whole(out, _bytes(arrays)) as part:
+    with output.whole(out, n_bytes(arrays)) as part:
         save_file(arrays, part, output.PT)
 
 
@@ -261,10 +185,10 @@ class _Whole:
     shape = ()  # canonical leaves are never stacked
 
 
-def _turned(entries: list[names.Entry], leaves: Leaves) -> Iterator[tuple[str, np.ndarray]]:
+def turned(entries: list[names.Entry], leaves: Leaves) -> Iterator[tuple[str, np.ndarray]]:
+    """(foreign name, array as the layout has it) of every entry."""
     for e in entries:
-        turned = names.TURNS[e.turn].theirs(leaves[e.path]())
-        yield e.foreign, np.ascontiguousarray(turned)
+        yield e.foreign, np.ascontiguousarray(names.TURNS[e.turn].theirs(leaves[e.path]()))
 
 
 def _merged(e: names.Entry, leaves: Leaves, alpha: float, dtype: Any) -> np.ndarray:
@@ -311,7 +235,8 @@ def _copy_instructions(folder: pathlib.Path, own: pathlib.Path) -> None:
         print(f"data.instructions: {own} is not there any more, so it is left out", flush=True)
 
 
-def _bytes(arrays: dict[str, np.ndarray]) -> int:
+def n_bytes(arrays: dict[str, np.ndarray]) -> int:
+    """Of all arrays."""
     return sum(array.nbytes for array in arrays.values())
 
 

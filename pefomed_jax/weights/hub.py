@@ -40,3 +40,9 @@ def folder(name: str, weights: bool = True) -> pathlib.Path:
             f"'{name}' is no folder here and cannot be fetched from the hub ({reason}); give the "
             f"path of a downloaded folder, or see to network, name and login"
         ) from None
+
+
+def public(name: str) -> str:
+    """A name for others: of a path on this machine, which says nothing to them, its last part."""
+    path = pathlib.Path(name).expanduser()
+    return path.resolve().name if name and path.exists() else name

@@ -9,11 +9,13 @@ import os
 import re
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jax
+import ml_dtypes
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 from tqdm import tqdm
@@ -47,10 +49,32 @@ def fill(
         path: [(tensors[table[p].foreign], table[p].turn) for p in places]
         for path, places in wanted.items()
     }
-    total = sum(tensor.nbytes for rows in sources.values() for tensor, _ in rows)
+    for line in _narrowed(leaves, sources):
+        print(f"{name}: {line}", flush=True)
+    total = sum(_share(leaves[path], rows) * len(rows) for path, rows in sources.items())
     with _progress(name, total) as bar, ThreadPoolExecutor(THREADS) as pool:
         made = pool.map(lambda path: _leaf(leaves[path], path, sources[path], bar), leaves)
         return unflatten_dict(dict(zip(leaves, made, strict=True)), sep="/")
+
+
+def _narrowed(leaves: Tree, sources: dict[str, list[tuple[Tensor, str]]]) -> list[str]:
+    """A line for each pair of dtypes of which the second cannot hold all values of the first."""
+    pairs: Counter[tuple[Any, Any]] = Counter()
+    for path, rows in sources.items():
+        pairs.update((np.dtype(tensor.dtype), np.dtype(leaves[path].dtype)) for tensor, _ in rows)
+    return [
+        f"{count} tensors are {old} in the file and {new} here, which rounds them"
+        for (old, new), count in pairs.items()
+        if ml_dtypes.finfo(new).nmant < ml_dtypes.finfo(old).nmant
+    ]
+
+
+def _share(leaf: Any, rows: list[tuple[Tensor, str]]) -> int:
+    """Bytes that this host copies out of each tensor of a leaf, on average."""
+    places = leaf.sharding.addressable_devices_indices_map(leaf.shape).values()
+    shape = leaf.sharding.shard_shape(leaf.shape)
+    count = len({str(index) for index in places}) * int(np.prod(shape, dtype=np.int64))
+    return count * np.dtype(rows[0][0].dtype).itemsize // len(rows)
 
 
 def _check(
@@ -107,7 +131,7 @@ def _advice(entry: names.Entry, tensor: Tensor, shape: tuple[int, ...]) -> str:
 
 
 def _leaf(leaf: Any, path: str, rows: list[tuple[Tensor, str]], bar: tqdm) -> jax.Array:
-    stacked = names.paths.is_stacked(path)
+    stacked, share = names.paths.is_stacked(path), _share(leaf, rows)
     places = leaf.sharding.addressable_devices_indices_map(leaf.shape)
     shape = leaf.sharding.shard_shape(leaf.shape)
     distinct = {str(index): index for index in places.values()}  # replicas share one part
@@ -123,7 +147,7 @@ def _leaf(leaf: Any, path: str, rows: list[tuple[Tensor, str]], bar: tqdm) -> ja
                     _copy(part[i - first], view[index[1:]])
             else:
                 _copy(part, view[index])
-        bar.update(tensor.nbytes)
+        bar.update(share)
     arrays = [jax.device_put(parts[str(index)][1], device) for device, index in places.items()]
     made = jax.make_array_from_single_device_arrays(leaf.shape, leaf.sharding, arrays)
     return jax.block_until_ready(made)  # so that the parts are free before the next leaf

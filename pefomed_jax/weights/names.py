@@ -139,6 +139,15 @@ def decoder_module(module: str) -> str:
     raise ValueError(f"'{module}' is not a linear layer of the decoder")
 
 
+def our_module(name: str) -> str:
+    """The end of a tree path that a module's name in Hugging Face style, whole or its end, means.
+
+    'q_proj' → 'q_proj', 'model.layers.3.self_attn.q_proj' → 'layers/3/attn/q_proj'.
+    """
+    parts = name.removeprefix("base_model.model.").removeprefix("model.").split(".")
+    return "/".join({"self_attn": "attn", "lm_head": "head"}.get(part, part) for part in parts)
+
+
 def native(abstract: dict[str, Any]) -> list[Entry]:
     """Our own paths, canonical, for all leaves of a flat tree."""
     return [Entry(p, p, "same") for path, leaf in abstract.items() for p in canonical(path, leaf)]

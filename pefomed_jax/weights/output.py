@@ -41,8 +41,8 @@ def whole(path: pathlib.Path, need: int) -> Iterator[pathlib.Path]:
         free = shutil.disk_usage(path.parent).free
         if free < need:
             raise UserError(
-                f"{path} takes {need / 1e9:.2f} GB, the disk has {free / 1e9:.2f} GB left; make "
-                f"room or give another --out"
+                f"{path} takes {_size(need)}, the disk has {_size(free)} left; make room or give "
+                f"another --out"
             )
         _remove(part)
         yield part
@@ -53,6 +53,14 @@ def whole(path: pathlib.Path, need: int) -> Iterator[pathlib.Path]:
         raise UserError(f"{path} could not be written ({reason}); nothing is left of it") from None
     finally:
         _remove(part)
+
+
+def _size(count: int) -> str:
+    """Bytes in a unit that shows them."""
+    for unit, name in ((1e9, "GB"), (1e6, "MB")):
+        if count >= unit:
+            return f"{count / unit:.1f} {name}"
+    return f"{count / 1e3:.1f} kB"
 
 
 def _open_rights(path: pathlib.Path) -> None:

@@ -1,6 +1,7 @@
 """From a path to the config of what lies there."""
 
 import json
+import re
 
 import pytest
 
@@ -118,7 +119,7 @@ def test_a_path_that_is_nothing(tmp_path):
     refused("tinny", "there is no folder tinny")
     refused(tmp_path, tmp_path, "is no run's folder (config.json, checkpoints/)", "preset.json")
     write(tmp_path / "config.json", {"model_type": "llama"})
-    refused(tmp_path, "is no run's folder")
+    refused(tmp_path, "is a decoder without a vision tower", "give it as config.weights.llm")
     refused(tmp_path / "config.json", "is no run's folder")
 
 
@@ -140,3 +141,13 @@ def test_a_damaged_config_names_its_file(tmp_path):
 def test_a_size_that_is_none(tmp_path, value):
     folder = write_bundle(tmp_path, vit_depth=value)
     refused(folder, folder / "preset.json", f"vit_depth={value!r} is no number above 0")
+
+
+def test_an_adapter_on_some_layers(tmp_path):
+    """peft lists full names then; every one of them counts, and no other layer."""
+    names = [f"model.layers.0.self_attn.{kind}_proj" for kind in "qv"]
+    folder = write_bundle(tmp_path, {"r": 5, "lora_alpha": 20, "target_modules": names})
+    targets = bundle.config(folder).lora.targets
+    assert re.search(targets, "llm/layers/0/attn/q_proj")
+    assert not re.search(targets, "llm/layers/1/attn/q_proj")
+    assert not re.search(targets, "llm/layers/0/attn/k_proj")

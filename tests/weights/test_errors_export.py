@@ -37,7 +37,7 @@ def test_a_disk_without_room_is_seen_before(tmp_path, made, monkeypatch):
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=100))
     arrays = {"llm": {"norm": {"scale": np.ones(200, np.float32)}}}
-    said = (tmp_path / "out", "takes 0.00 GB, the disk has 0.00 GB left; make room or give another")
+    said = (tmp_path / "out", "takes 0.8 kB, the disk has 0.1 kB left; make room or give another")
     refused(lambda: export.native(tmp_path / "out", arrays, made, (), ""), *said)
     assert list(tmp_path.iterdir()) == []
 
@@ -46,7 +46,7 @@ FULL = """
 import pathlib, resource, sys
 import numpy as np
 from pefomed_jax import config as config_lib
-from pefomed_jax.weights import export, output
+from pefomed_jax.weights import export, export_trained, output
 
 layout, out = sys.argv[1], pathlib.Path(sys.argv[2])
 config = config_lib.make("mrg", "tiny")
@@ -63,7 +63,7 @@ try:
     elif layout == "tower":
         export.tower(out, {"connector": connector}, config)
     else:
-        getattr(export, layout)(out, tree, config, "card")
+        getattr(export_trained, layout)(out, tree, config, "card")
 except export.UserError as error:
     print(error)
 """

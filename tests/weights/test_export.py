@@ -97,9 +97,40 @@ def test_of_a_bare_tower_no_fresh_connector_is_written(tmp_path, base, capsys):
     own = foreign.read(tmp_path / "out.safetensors")
     assert np.array_equal(own.pop("ln_vision.weight"), np.ones(16))
     assert np.array_equal(own.pop("ln_vision.bias"), np.zeros(16))
-    assert {array.dtype.name for array in own.values()} == {"float32", "bfloat16"}  # vectors wide
-    half = {key: array.astype(foreign.DTYPES["bfloat16"]) for key, array in own.items()}
-    foreign.assert_same(half, {"visual_encoder." + key: array for key, array in arrays.items()})
+    foreign.assert_same(own, {"visual_encoder." + key: array for key, array in arrays.items()})
+
+
+@pytest.mark.parametrize("scan", [True, False])
+@pytest.mark.parametrize("layout", ["merged", "vision", "eva"])
+def test_what_comes_in_goes_out_in_its_own_dtypes(tmp_path, layout, scan):
+    """Whatever config.model.base_dtype is: bfloat16 holds no float16."""
+    made = foreign.config()
+    llama = foreign.draw(foreign.llama_shapes(made.model.llm), "float16")
+    foreign.write_llama(tmp_path / "llama", made, llama)
+    tower = foreign.tower_files(made, "" if layout == "eva" else "visual_encoder.", "float16", True)
+    tower |= {key: x.astype(np.float32) for key, x in tower.items() if "norm" in key}
+    if layout == "eva":
+        tower = {key: x for key, x in tower.items() if not key.startswith(("ln_", "llama"))}
+    save_file(tower, tmp_path / "tower.safetensors")
+    fields = {"model__base_dtype": "bfloat16", "model__scan": scan}
+    config = on_base(tmp_path, vision=str(tmp_path / "tower.safetensors"), **fields)
+    suffix = "" if layout == "merged" else ".safetensors"
+    convert.convert(config, layout, tmp_path / f"out{suffix}")
+    have = foreign.read(tmp_path / f"out{suffix}")
+    if layout == "merged":
+        have = {key: x for key, x in have.items() if not key.startswith("llama_proj")}
+        assert json.loads((tmp_path / "out" / "config.json").read_text())["dtype"] == "float16"
+    foreign.assert_same(have, llama if layout == "merged" else tower)
+
+
+@pytest.mark.parametrize(("dtype", "said"), [("bfloat16", True), ("float32", False)])
+def test_rounding_on_the_way_in_is_said(tmp_path, capsys, dtype, said):
+    made = foreign.config()
+    arrays = foreign.draw(foreign.llama_shapes(made.model.llm), "float16")
+    foreign.write_llama(tmp_path / "in", made, arrays)
+    parts.decoder(tmp_path / "in", foreign.abstract(made, (1, 1, 1), dtype)["llm"], False)
+    line = f"{len(arrays)} tensors are float16 in the file and bfloat16 here, which rounds them"
+    assert (line in capsys.readouterr().out) == said
 
 
 def trained_arrays(made, before, after):
