@@ -183,8 +183,8 @@ def test_words_of_llava_med_are_normalised_twice():
 
 @pytest.mark.parametrize("protocol", ["pefomed", "llava_med", "strict"])
 def test_a_long_answer(protocol):
-    answer = "left, (right) . x-ray 1,000 " * 400_000  # 11 MB
+    answer = "left, (right) . x-ray 1,000 " * 100_000  # 2.8 MB
     made = one(answer, "left", protocol)
     assert made["exact_match"] == 0
-    assert 0 < made["token_f1"] < 1e-5 or protocol != "pefomed"
+    assert 0 < made["token_f1"] < 4e-5 or protocol != "pefomed"
     assert all(math.isfinite(value) for value in made.values())

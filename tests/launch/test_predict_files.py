@@ -112,20 +112,17 @@ def drawn(run, out, **settings):
     return answers(predict(run, out, split="train", decoding=HOT, **settings))
 
 
-def test_draws_depend_on_the_seed_and_the_case(trained_run, tmp_path):
+@pytest.mark.slow
+def test_draws_depend_on_the_seed_and_the_case_but_not_on_the_batch(trained_run, tmp_path):
     first = drawn(trained_run, tmp_path / "a.jsonl")
     assert len(set(first.values())) > 12
     some = drawn(trained_run, tmp_path / "b.jsonl", limit=5)
     assert some == {name: first[name] for name in some}
     assert drawn(trained_run, tmp_path / "c.jsonl", seed=1) != first
+    assert drawn(trained_run, tmp_path / "d.jsonl", batch_size=16, branches=2) == first
 
 
 @pytest.mark.slow
-def test_draws_do_not_depend_on_the_batch(trained_run, tmp_path):
-    first = drawn(trained_run, tmp_path / "a.jsonl")
-    assert drawn(trained_run, tmp_path / "b.jsonl", batch_size=16, branches=2) == first
-
-
 def test_merged_or_not_the_answers_are_the_same(trained_run, train_split, tmp_path):
     beside = predict(trained_run, tmp_path / "p.jsonl", merge=False, **LONG)
     assert_alike(beside, rows(train_split))
