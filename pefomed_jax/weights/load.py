@@ -92,7 +92,9 @@ def _check(
             entry = table[place]
             used.add(entry.foreign)
             if entry.foreign not in tensors:
-                raise UserError(f"{where} has no tensor '{entry.foreign}' (for {place})")
+                wrapped = f"module.{entry.foreign}" in tensors
+                way = "; save the module inside DistributedDataParallel" if wrapped else ""
+                raise UserError(f"{where} has no tensor '{entry.foreign}' (for {place}){way}")
             _check_shape(entry, leaves[path], len(places), path, tensors[entry.foreign])
     left = [key for key in tensors if key not in used]
     odd = [key for key in left if not any(re.search(regex, key) for regex, _ in ignored)]

@@ -63,6 +63,19 @@ def test_files_of_random_sizes_compute_the_same(module, monkeypatch, tmp_path, s
     assert max(each.value for each in found) < TOLERANCE, found
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("change", [(0, 1.02), (1, 0.0), (4, 10.0)])
+def test_another_optimizer_is_not_taken_for_rounding(made, change):
+    """lr a little off, no weight decay, another eps."""
+    files, reference, _ = made
+    arrays, (which, factor) = agree.read(reference), change
+    arrays["train_lr_wd_b1_b2_eps"][which] *= factor
+    found = list(agree.differences(bundle.config(files), arrays))
+    far = [each.name for each in found if not each.value < TOLERANCE]
+    assert far
+    assert all(name.startswith(("after/", "train_losses")) for name in far)
+
+
 def restore_sizes(config):
     llm = restore.base_lib.adopt(config).model.llm
     return llm.kv_heads, llm.tie_embeddings

@@ -47,6 +47,12 @@ def test_a_key_that_is_missing(llama, made):
     refused(read(llama, made), path, f"no tensor '{KEY}'", "llm/layers/1/mlp/up_proj/kernel")
 
 
+def test_keys_of_a_wrapped_module(llama, made):
+    path = llama / "model.safetensors"
+    save_file({f"module.{key}": x for key, x in load_file(path).items()}, path)
+    refused(read(llama, made), path, "no tensor 'model.", "save the module inside Distributed")
+
+
 def test_a_key_too_many(llama, made):
     path = change(llama / "model.safetensors", model__extra=np.ones(2, np.float32))
     refused(read(llama, made), path, "'model.extra' has no place", "see config.model")
