@@ -7,6 +7,7 @@ from setuptools import find_packages, setup
 HERE = pathlib.Path(__file__).parent
 TEST = ["beartype>=0.20", "pytest>=8", "ruff>=0.8", "tensorboard>=2.18", "sacrebleu>=2.4"]
 TEST += ["ipykernel>=6", "nbclient>=0.10", "nbformat>=5", "setuptools>=77"]  # the notebook
+TEST += ["selenium>=4.20", "pycocoevalcap>=1.2"]  # the page; the scores
 TORCH = ["torch==2.13.0; python_version < '3.12'", "peft>=0.21; python_version < '3.12'"]
 DATA = ("json", "html", "css", "js")  # beside the code that uses it
 
