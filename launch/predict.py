@@ -28,6 +28,8 @@ What is asked:
 How it is answered (names and meanings of transformers; greedy by default):
 --max_new_tokens=N   default eval.max_new_tokens
 --min_new_tokens=0   no end before
+--eos=ID,ID          tokens that end an answer, besides the tokenizer's and those of the decoder's
+                     generation_config.json
 --beams=1            beam search, with
 --length_penalty=1   and --early_stopping=false, true or never
 --sample             draw, with --temperature=1 --top_k=0 (all) --top_p=1 --seed=0; a case's answer
@@ -83,6 +85,7 @@ DECODING = (
     flags.DEFINE_float("top_p", None, "of sampling"),
     flags.DEFINE_float("repetition_penalty", None, "on tokens that were there"),
 )
+EOS = flags.DEFINE_list("eos", [], "further tokens that end an answer")
 MERGE = flags.DEFINE_bool("merge", None, "LoRA merged into the weights")
 BRANCHES = flags.DEFINE_integer("branches", 1, "questions in a row", lower_bound=1)
 BATCH_SIZE = flags.DEFINE_integer("batch_size", 0, "rows at once", lower_bound=0)
@@ -123,7 +126,7 @@ def _predict() -> int:
                 limit=LIMIT.value,
             ),
             shuffled=SHUFFLED.value,
-            decoding={flag.name: _plain(flag.value) for flag in DECODING if flag.value is not None},
+            decoding=_decoding(),
             merge=MERGE.value,
             seed=SEED.value,
             overwrite=OVERWRITE.value,
@@ -158,6 +161,15 @@ def _field(text: str) -> tuple[str, object]:
         return name, ast.literal_eval(value)
     except (ValueError, SyntaxError):
         return name, {"true": True, "false": False}.get(value.lower(), value)
+
+
+def _decoding() -> dict[str, object]:
+    given = {flag.name: _plain(flag.value) for flag in DECODING if flag.value is not None}
+    if EOS.value:
+        if wrong := [text for text in EOS.value if not text.isdecimal()]:
+            raise UserError(f"--eos: '{wrong[0]}' is no token id; write --eos=2,128009")
+        given["eos"] = [int(text) for text in EOS.value]
+    return given
 
 
 def _plain(value: object) -> object:

@@ -177,7 +177,7 @@ class Model:
     def _options(self, max_new_tokens: int, decoding: Mapping[str, Any]) -> options.Options:
         _at_least("max_new_tokens", max_new_tokens, 0)
         limit = max_new_tokens or self.config.eval.max_new_tokens
-        return options.make(limit, (int(self.tokenizer.eos_token_id),), decoding)
+        return options.make(limit, base_lib.ends(self.config, self.tokenizer), decoding)
 
     def _program(self, asked: options.Options) -> Generate:
         if asked not in self._programs:

@@ -221,6 +221,24 @@ def tokenizer(config: ConfigDict) -> Any:
     return found
 
 
+def ends(config: ConfigDict, found: Any) -> tuple[int, ...]:
+    """The tokens that end an answer: the tokenizer's EOS, then those of generation_config.json.
+
+    That file lies beside the tokenizer or the decoder; LLaMA-3's chat models name several in it.
+    """
+    own, more = int(found.eos_token_id), []
+    for name in filter(None, (config.tokenizer, config.weights.llm)):
+        path = pathlib.Path(name).expanduser() / "generation_config.json"
+        if path.is_file():
+            try:
+                listed = json.loads(path.read_text(encoding="utf-8")).get("eos_token_id")
+                more = [] if listed is None else [int(i) for i in np.atleast_1d(listed)]
+            except (ValueError, TypeError, AttributeError) as error:
+                raise UserError(f"{path} is damaged ({error}); copy it again") from None
+            break
+    return tuple(dict.fromkeys([own, *more]))
+
+
 def read_tokenizer(folder: pathlib.Path) -> Any:
     """The tokenizer files of a folder. Errors: UserError where there are none that can be read."""
     # imported here: it takes a second, and plans need no tokenizer

@@ -137,6 +137,26 @@ def test_ids_are_laid_out_like_llama(tokenizer, config):
     assert tokenizer.convert_tokens_to_ids(pieces) == list(range(3, 259))
 
 
+@pytest.mark.parametrize(
+    ("content", "ends"),
+    [
+        ("{}", (2,)),
+        ('{"eos_token_id": null}', (2,)),
+        ('{"eos_token_id": 2}', (2,)),
+        ('{"eos_token_id": [7, 2, 9]}', (2, 7, 9)),
+    ],
+)
+def test_what_ends_an_answer(tmp_path, tokenizer, content, ends):
+    config = config_lib.make("mrg")
+    assert base.ends(config, tokenizer) == (2,)
+    (tmp_path / "generation_config.json").write_text(content)
+    config.tokenizer = str(tmp_path)
+    assert base.ends(config, tokenizer) == ends
+    (tmp_path / "generation_config.json").write_text("[")
+    with pytest.raises(UserError, match=r"generation_config\.json is damaged"):
+        base.ends(config, tokenizer)
+
+
 ODD = (
     *("", " ", "  two  blanks ", "line\nbreak\ttab", "Ärzte größer 3.5 × 2 µm", "胸部X線 🫁"),
     *("<0x41>", "▁under", "\x00\x7f\u2028", "[INST] <Img> </Img> [/INST]"),

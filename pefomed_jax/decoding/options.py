@@ -72,12 +72,19 @@ class Options:
 
 
 def make(max_new_tokens: int, eos: tuple[int, ...], settings: Mapping[str, Any]) -> Options:
-    """Options with these settings. Errors: UserError for an unknown name or a wrong value."""
-    known = [f.name for f in dataclasses.fields(Options) if f.name not in ("max_new_tokens", "eos")]
+    """Options with these settings; those of `eos` are added to the tokens that end an answer.
+
+    Errors: UserError for an unknown name or a wrong value.
+    """
+    known = [f.name for f in dataclasses.fields(Options) if f.name != "max_new_tokens"]
+    settings = dict(settings)
+    more = settings.pop("eos", ())
+    if not (isinstance(more, tuple | list) and all(type(i) is int and i >= 0 for i in more)):
+        raise UserError(f"eos={more!r} is no list of token ids")
     for name, value in settings.items():
         if name not in known:
             raise UserError(f"decoding has no setting '{name}'{nearest(name, known)}")
         named = name == "early_stopping" and isinstance(value, str)
         if not (named or isinstance(value, int | float)):
             raise UserError(f"{name}={value!r} is no {type(getattr(Options, name)).__name__}")
-    return Options(max_new_tokens, eos, **settings)
+    return Options(max_new_tokens, tuple(dict.fromkeys([*eos, *more])), **settings)

@@ -46,13 +46,24 @@ class Protocol(NamedTuple):
 
     def notes(self, rows: Sequence[Row]) -> list[str]:
         """Warnings about what the protocol does to these rows."""
-        if self.cuts is None:
-            return []
-        n = sum(any(map(self.cuts, texts(row, "reference"))) for row in rows)
-        return [
+        return [note for note in (self._misplaced(rows), self._cut(rows)) if note]
+
+    def _misplaced(self, rows: Sequence[Row]) -> str:
+        answers = sum(map(_is_answer, rows))
+        if self.task == "vqa" or answers <= len(rows) / 2:
+            return ""
+        own = ", ".join(p.name for p in PROTOCOLS.values() if p.task == "vqa")
+        return f"{answers} of {len(rows)} cases are answers to questions, which {own} are for"
+
+    def _cut(self, rows: Sequence[Row]) -> str:
+        cuts = self.cuts
+        n = 0 if cuts is None else sum(any(map(cuts, texts(row, "reference"))) for row in rows)
+        if not n:
+            return ""
+        return (
             f"the references of {n} of {len(rows)} cases were CUT ({self.truncation}): what they "
             "say beyond is not asked for; no score of whole references can be compared"
-        ] * (n > 0)
+        )
 
     def versions(self, slow: bool = True) -> dict[str, str]:
         """Versions of what others wrote and this protocol calls."""
@@ -74,8 +85,13 @@ def of_task(task: str) -> str:
 
 
 def drawn(rows: Sequence[Row]) -> list[Row]:
-    """The rows that hold the names of the `findings` in their image."""
-    return [row for row in rows if _is_findings(row.get("findings"))]
+    """The reports whose rows hold the names of the `findings` in their image."""
+    return [row for row in rows if _is_findings(row.get("findings")) and not _is_answer(row)]
+
+
+def _is_answer(row: Row) -> bool:
+    """To a question, which names one finding at most."""
+    return row.get("answer_type") is not None
 
 
 def _is_findings(held: object) -> bool:
@@ -84,12 +100,13 @@ def _is_findings(held: object) -> bool:
 
 
 def found(rows: Sequence[Row]) -> list[Found]:
-    """finding_f1 where rows hold `findings`."""
-    if not drawn(rows):
+    """finding_f1 where reports hold `findings`."""
+    if not (reports := drawn(rows)):
         return []
     from pefomed_jax.evaluation import findings  # its reader of reports brings data sets along
 
-    kept = [row if _is_findings(row.get("findings")) else {**row, "findings": None} for row in rows]
+    counted = set(map(id, reports))
+    kept = [row if id(row) in counted else {**row, "findings": None} for row in rows]
     return [findings.measure(kept)]
 
 

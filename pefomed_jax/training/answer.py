@@ -53,7 +53,7 @@ def run(request: Request) -> int:
     config = cases_lib.settled(request.config, request.wanted)
     tokenizer = base_lib.tokenizer(config)
     settings = {"max_new_tokens": config.eval.max_new_tokens, **request.decoding}
-    eos = (int(tokenizer.eos_token_id),)
+    eos = base_lib.ends(config, tokenizer)
     asked_for = options.make(settings.pop("max_new_tokens"), eos, settings)
     listed = request.out.with_name(f"{request.out.stem}_bad_rows.jsonl")
     found = cases_lib.find(config, request.wanted, listed)

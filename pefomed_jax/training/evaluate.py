@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
+from pefomed_jax import base as base_lib
 from pefomed_jax.batch import Batch, Case
 from pefomed_jax.data import asked, pipeline
 from pefomed_jax.data.prepare import Splits
@@ -56,7 +57,7 @@ class Evaluator:
         self._length = pipeline.row_length(
             encoding.prompt_rows([*self.val, *self.test, *self.train])
         )
-        options = Options(self.config.eval.max_new_tokens, (int(tokenizer.eos_token_id),))
+        options = Options(self.config.eval.max_new_tokens, base_lib.ends(self.config, tokenizer))
         self._generate = make_generate(pieces.model, options)
         self._dtype = pieces.model.compute.dtype
         self._nll = jax.jit(functools.partial(_nll, pieces.model))

@@ -8,7 +8,7 @@ import samples
 
 from pefomed_jax.decoding.choose import adjust, choose, narrow
 from pefomed_jax.decoding.generate import make_generate
-from pefomed_jax.decoding.options import Options
+from pefomed_jax.decoding.options import Options, make
 from pefomed_jax.errors import UserError
 from pefomed_jax.models import mllm
 
@@ -130,3 +130,11 @@ def test_sampling_needs_a_key(setup):
 def test_wrong_settings(settings, words):
     with pytest.raises(UserError, match=words.replace("(", r"\(")):
         Options(**({"max_new_tokens": 8} | settings))
+
+
+def test_further_tokens_that_end_an_answer():
+    assert make(8, (2, 7), {"eos": [9, 7]}).eos == (2, 7, 9)
+    with pytest.raises(UserError, match="eos='2' is no list of token ids"):
+        make(8, (2,), {"eos": "2"})
+    with pytest.raises(UserError, match="is no list of token ids"):
+        make(8, (2,), {"eos": [-1]})

@@ -38,8 +38,10 @@ def test_it_runs_from_the_first_cell_to_the_page(notebook, tmp_path, monkeypatch
     nbclient = pytest.importorskip("nbclient", reason="runs the notebook with nbclient")
     pytest.importorskip("ipykernel", reason="runs the notebook with ipykernel")
     # what is needed is installed, with setuptools: pip has nothing to fetch
-    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    for name in ("NO_INDEX", "NO_DEPS", "IGNORE_INSTALLED"):
+        monkeypatch.setenv(f"PIP_{name}", "1")
     monkeypatch.setenv("PIP_NO_BUILD_ISOLATION", "0")
+    monkeypatch.setenv("PIP_PREFIX", str(tmp_path / "installed"))  # not over what is tested here
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     cell = settings(notebook)
     cell.source += f"\nSOURCE, LIMIT = {str(ROOT)!r}, 6\n"
@@ -49,9 +51,10 @@ def test_it_runs_from_the_first_cell_to_the_page(notebook, tmp_path, monkeypatch
     answers = shown(films, "text/markdown")
     assert len(answers) == 3
     assert all(text.startswith("FINDINGS:") for text in answers)
+    assert list(tmp_path.glob("installed/lib/python*/site-packages/*pefomed_jax*"))
     out = tmp_path / "evaluation"
     assert len((out / "predictions.jsonl").read_text().splitlines()) == 6
-    scored = next(c for c in notebook.cells if "launch/evaluate.py" in c.source)
+    scored = next(c for c in notebook.cells if "evaluate.py" in c.source)
     assert "finding_f1" in printed(scored)
     assert "finding_f1" in (out / "report.html").read_text()
     pictures = list((out / "images").iterdir())
