@@ -1,5 +1,7 @@
 """`launch/predict.py` on images without a data set, and the images that it saves."""
 
+import os
+
 import pytest
 from predicting import answers, predict, request, rows
 
@@ -27,10 +29,13 @@ def test_a_folder_of_images_with_one_question(trained_run, films, tmp_path, caps
     out = tmp_path / "p.jsonl"
     fields = {"data.cache": str(tmp_path)}
     asked = {"images": str(films), "prompt": "Which side?", "fields": fields}
+    (films / os.fsdecode(b"bad\xff.png")).write_bytes((films / "10.png").read_bytes())
     assert answer.run(request(trained_run, out, **asked)) == answer.LISTED
     said = capsys.readouterr().out
-    assert "1 files are not named like images (.txt) and left out" in said
+    assert f"{films}: 1 left out: 1 not named like images (notes.txt)" in said
     assert "not answered: films, row 3, field 'path': b/broken.png does not open" in said
+    assert r"not answered: films, row 4, field 'path': the name of bad\xff.png is not UTF-8" in said
+    assert "not answered: 2 images; the first: films, row 4" in said
     found = rows(out)
     assert [row["id"] for row in found] == ["10.png", "b/2.png"]
     assert not any({"reference", "split"} & set(row) for row in found)
@@ -38,8 +43,9 @@ def test_a_folder_of_images_with_one_question(trained_run, films, tmp_path, caps
     expected = answers(rows(trained_run / "predictions.jsonl"))
     wanted = [expected[name] for name in ("test-test1a", "test-test0a")]
     assert [row["prediction"] for row in found] == wanted
-    (bad,) = rows(tmp_path / "p_bad_rows.jsonl")
-    assert bad["problem"].startswith("b/broken.png does not open")
+    bad = rows(tmp_path / "p_bad_rows.jsonl")
+    assert bad[0]["problem"] == r"the name of bad\xff.png is not UTF-8"
+    assert bad[1]["problem"].startswith("b/broken.png does not open")
 
 
 def test_images_are_saved_for_the_page(trained_run, pictures, tmp_path, capsys):

@@ -1,6 +1,8 @@
 """Images without a data set: those of a folder, of a list of paths, or one, each asked the same."""
 
+import os
 import pathlib
+from collections.abc import Iterator
 
 from PIL import Image
 
@@ -9,16 +11,21 @@ from pefomed_jax.data.sources.files import ListSource, RowError
 from pefomed_jax.errors import UserError
 
 NAME = "images"
+NAMED = 3  # of the files that are left out for one reason
 
 
 def load(place: str, prompt: str) -> ListSource:
     """Cases of the split '' without an answer; ids are the paths under the folder, or as listed.
 
     `place`: a folder, read with all its folders in the order of names; an image; or a text file
-    with one path a line, absolute or from where the list lies. What is listed but not there, or
-    listed twice, is among the `bad_rows`. Errors: UserError where there is no image at all.
+    with one path a line, absolute or from where the list lies. What is listed but not there,
+    listed twice, or of a name that is not UTF-8, is among the `bad_rows`. Errors: UserError where
+    there is no image at all.
     """
     path = pathlib.Path(place).expanduser()
+    whole = os.path.realpath(path)
+    if (shown := printable(whole)) != whole:
+        raise UserError(f"--images: the name of {shown} is not UTF-8; rename it")
     if not path.exists():
         raise UserError(f"--images: there is no {path}; name a folder, an image or a list of paths")
     if path.is_dir():
@@ -36,6 +43,8 @@ def load(place: str, prompt: str) -> ListSource:
         if name in source.where:
             problem = f"{name} is row {source.where[name][1]} already"
             raise RowError("path", problem, "delete one of them")
+        if (shown := printable(name)) != name:
+            raise RowError("path", f"the name of {shown} is not UTF-8", "rename the file")
         if not (root / name).is_file():
             raise RowError("path", f"{name} is missing", "correct its path")
         return Case(name, name, prompt, "", split)
@@ -44,14 +53,44 @@ def load(place: str, prompt: str) -> ListSource:
     return source
 
 
+def printable(path: str | pathlib.Path) -> str:
+    """A path with the bytes of it that are not UTF-8 as \\xNN."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
 def _inside(folder: pathlib.Path) -> list[str]:
-    """Paths under the folder that are named like images; says how many others there are."""
-    files = sorted(p for p in folder.rglob("*") if p.is_file() and not p.name.startswith("."))
-    named = [p for p in files if p.suffix.lower() in _suffixes()]
-    if others := [p for p in files if p.suffix.lower() not in _suffixes()]:
-        kinds = ", ".join(sorted({p.suffix.lower() or "no suffix" for p in others}))
-        print(f"{folder}: {len(others)} files are not named like images ({kinds}) and left out")
-    return [p.relative_to(folder).as_posix() for p in named]
+    """Paths under the folder that are named like images; says what else is there."""
+    named, left = [], {}
+    for path, why in sorted(_walk(folder)):
+        (left.setdefault(why, []) if why else named).append(path.relative_to(folder).as_posix())
+    if left:
+        count = sum(map(len, left.values()))
+        print(f"{folder}: {count} left out: {', '.join(map(_some, left, left.values()))}")
+    return named
+
+
+def _some(why: str, names: list[str]) -> str:
+    more = ", …" if len(names) > NAMED else ""
+    return f"{len(names)} {why} ({', '.join(map(printable, names[:NAMED]))}{more})"
+
+
+def _walk(folder: pathlib.Path) -> Iterator[tuple[pathlib.Path, str]]:
+    """Everything under the folder but folders, each with why it is no image, or ''."""
+    closed: list[OSError] = []
+    for place, folders, files in os.walk(folder, onerror=closed.append):
+        links = [name for name in folders if os.path.islink(os.path.join(place, name))]
+        yield from ((pathlib.Path(place, name), "linked and not followed") for name in links)
+        yield from ((path, _unfit(path)) for path in (pathlib.Path(place, name) for name in files))
+    yield from ((pathlib.Path(error.filename), "not readable") for error in closed)
+
+
+def _unfit(path: pathlib.Path) -> str:
+    """Why a file is left out; '' for one that is named like an image."""
+    if path.name.startswith("."):
+        return "hidden"
+    if not os.path.isfile(path):  # pathlib raises where a folder may not be searched
+        return "linked to no file" if os.path.islink(path) else "not readable as files"
+    return "" if path.suffix.lower() in _suffixes() else "not named like images"
 
 
 def _listed(path: pathlib.Path) -> list[str]:
