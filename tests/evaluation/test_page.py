@@ -159,6 +159,23 @@ def test_axes_hold_their_values():
     assert "-0" not in svg
 
 
+def drawn(value, span):
+    """Where the ends of an interval and the value are, as parts of the axis, and its reach."""
+    svg = charts.difference(value, span)
+    places = [float(x) for x in re.findall(r'(?:x1|x2|cx)="([\d.]+)"', svg)]
+    (reach,) = re.findall("±([^<]+)", svg)
+    room = charts.LONG / 2 - charts.MARGIN
+    return [round((x - charts.LONG / 2) / room, 2) for x in places], float(reach)
+
+
+def test_a_difference_has_the_scale_of_its_score():
+    for unit in (0.01, 1):
+        assert drawn(2 * unit, (-1 * unit, 4 * unit)) == ([-0.25, 1, 0.5], 4 * unit)
+    assert drawn(-0.03, None) == ([-1], 0.03)
+    assert drawn(1e-17, (0.0, 0.0)) == ([0, 0, 0], 0.001)
+    assert charts.difference(None, None) == ""
+
+
 def test_histograms_count_every_case(text):
     plots = re.findall(r'aria-label="(.*?)">(.*?)</svg>', text)
     plots = {

@@ -124,6 +124,25 @@ def test_fits_the_width(opened, size, scheme):
     assert small == 0
 
 
+@pytest.mark.parametrize("size", [LAPTOP, PHONE])
+def test_every_score_is_in_sight(opened, size):
+    page = opened(size)
+    hidden = page.execute_script(
+        "const cells = document.querySelectorAll(':is(#scores, #comparison) :is(th, td, small)');"
+        "const out = x => x.getBoundingClientRect().right > innerWidth;"
+        "const wide = x => x.scrollWidth > x.clientWidth + 1;"
+        "return [...cells].filter(x => out(x) || wide(x)).map(x => x.textContent)"
+    )
+    assert hidden == []
+    heads, first = page.execute_script(
+        "return ['thead th', 'tbody tr:first-child > *'].map(x => "
+        "[...document.querySelectorAll('#scores ' + x)].map(x => [x.textContent, x.offsetLeft]))"
+    )
+    assert [text for text, _ in heads[1:3]] == ["test95 %", "images shuffled95 %"]
+    assert [left for _, left in heads] == [left for _, left in first]
+    assert first[2][0] == "0.0000.000 to 0.000"
+
+
 def test_the_worst_come_first(opened):
     page = opened()
     cases = pages.evaluate(pages.vqa_cases()).cases

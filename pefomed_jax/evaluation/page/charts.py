@@ -13,6 +13,7 @@ Number = float | int
 Value = Number | None
 
 LONG, MARGIN = 168, 6  # of an interval's picture
+LEAST = 0.001  # that the axis of a difference reaches: the last digit that is shown
 BINS = 20
 BOX = (40.0, 12.0, 264.0, 146.0)  # left, top, right, bottom of a histogram's plot
 
@@ -81,16 +82,21 @@ def _line(x1: Number, x2: Number, y: Number, part: str) -> str:
     return f'<line class="span of-{part}" x1="{x1:.1f}" x2="{x2:.1f}" y1="{y}" y2="{y}"/>'
 
 
-def difference(value: Value, span: Sequence[Number] | None, reach: Number) -> str:
-    """A difference with its interval over an axis from -reach to reach, with a line at 0."""
+def difference(value: Value, span: Sequence[Number] | None) -> str:
+    """A difference with its interval, a line at 0, and how far its own axis reaches to both sides.
+
+    Scores have scales of their own: on a common axis CIDEr would squeeze all others to dots.
+    """
     if value is None:
         return ""
+    reach = nice(max(LEAST, *map(abs, (value, *(span or ())))))
     middle = _at(0, -reach, reach)
-    drawn = f'<line class="axis" x1="{middle}" x2="{middle}" y1="0" y2="16"/>'
+    drawn = f'<path class="axis" d="M{MARGIN} 15H{LONG - MARGIN}M{middle} 0V15"/>'
     if span:
         drawn += _line(*(_at(edge, -reach, reach) for edge in span), 8, "test")
     drawn += _sign("test", _at(value, -reach, reach), 8)
-    return f'<svg class="whiskers" {_box(16)} aria-hidden="true">{drawn}</svg>'
+    svg = f'<svg class="whiskers" {_box(16)} aria-hidden="true">{drawn}</svg>'
+    return f'{svg}<span class="muted">±{reach:g}</span>'
 
 
 def bar(value: Value, overall: Value, end: Number) -> str:

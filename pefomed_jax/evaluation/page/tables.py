@@ -87,7 +87,7 @@ def table(head: Iterable[str], rows: Iterable[Sequence[str]], label: str) -> str
 def scores(results: Results) -> str:
     """Every score with its interval, the control beside it; counts; what was skipped."""
     parts = [part for part in PARTS if results.get(part) is not None]
-    head = ["score", *(name for part in parts for name in (PARTS[part], "95 %")), _key(parts)]
+    head = ["score", *(PARTS[part] + _under("95 %") for part in parts), _key(parts)]
     rows = [_score(results, name, parts) for name in results["test"]]
     rows += [_count(results, name, parts) for name in results["counts"]["test"]]
     rows += [
@@ -114,14 +114,19 @@ def _key(parts: Sequence[str]) -> str:
 def _score(results: Results, name: str, parts: Sequence[str]) -> list[str]:
     values = {part: results[part].get(name) for part in parts}
     spans = {part: results["intervals"].get(part, {}).get(name) for part in parts}
-    cells = [text for part in parts for text in (number(values[part]), _span(spans[part]))]
+    cells = [number(values[part]) + _under(_span(spans[part])) for part in parts]
     return [name_of(name), *cells, charts.whiskers(values, spans)]
 
 
 def _count(results: Results, name: str, parts: Sequence[str]) -> list[str]:
     counts = [results["counts"][part].get(name) for part in parts]
-    cells = [text for count in counts for text in ("-" if count is None else f"{count:,}", "")]
+    cells = [("-" if count is None else f"{count:,}") + _under("") for count in counts]
     return [COUNTS.get(name, name), *cells, ""]
+
+
+def _under(text: str) -> str:
+    """What stands beside a value, on a phone under it."""
+    return f'<small class="under">{text}</small>'
 
 
 def _span(span: Sequence[float] | None, form: str = ".3f") -> str:
@@ -161,10 +166,9 @@ def comparison(results: Results) -> str:
     found = results["comparison"]
     if not found:
         return ""
-    head = ("score", "this", "other", "difference", "95 %", "", "p", "test")
-    spans = [row["interval"] for row in found["scores"].values()]
-    reach = charts.nice(max((abs(end) for span in spans if span for end in span), default=0))
-    rows = [_compared(name, row, reach) for name, row in found["scores"].items()]
+    scale = '<span class="muted">each on its own scale</span>'
+    head = ("score", "this", "other", "difference" + _under("95 %"), scale, "p", "test")
+    rows = [_compared(name, row) for name, row in found["scores"].items()]
     said = f"with {found['file']}, over {charts.n_cases(found['n_cases'])} that both have"
     for side, ids in (("these", found["only_this"]), ("the other", found["only_other"])):
         if ids:
@@ -173,11 +177,11 @@ def comparison(results: Results) -> str:
     return f'<p class="note">{html.escape(said)}.</p>' + table(head, rows, "comparison")
 
 
-def _compared(name: str, row: Mapping[str, Any], reach: float) -> list[str]:
+def _compared(name: str, row: Mapping[str, Any]) -> list[str]:
     p = "-" if row["p"] is None else "&lt;0.001" if row["p"] < 0.001 else f"{row['p']:.3f}"
     test = html.escape(row["test"]).replace("mcnemar", "McNemar")
     if "wins" in row:
         test += f" (better in {row['wins']}, worse in {row['losses']})"
-    cells = (number(row["this"]), number(row["other"]), number(row["difference"], "+.3f"))
-    picture = charts.difference(row["difference"], row["interval"], reach)
-    return [name_of(name), *cells, _span(row["interval"], "+.3f"), picture, p, test]
+    span, found = row["interval"], number(row["difference"], "+.3f")
+    cells = (number(row["this"]), number(row["other"]), found + _under(_span(span, "+.3f")))
+    return [name_of(name), *cells, charts.difference(row["difference"], span), p, test]
