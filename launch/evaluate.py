@@ -24,8 +24,8 @@ python launch/evaluate.py --predictions=mine.jsonl --compare=theirs.jsonl --prot
 --metric_weights=NAME=PATH    local weights of a metric; several with commas, as for the next two
 --metric_python=NAME=PATH     interpreter with a metric's packages (default: this one)
 --metric_options=NAME.OPTION=VALUE    docs/evaluation.md names the options of each metric
---images=FOLDER      images for the page, by the field 'image'; launch/predict.py --save_images
-                     writes such a folder
+--images=FOLDER      images for the page, by the field 'image' (default: where launch/predict.py
+                     --save_images has put them, if they are still there)
 --resamples=1000     resamples of the intervals; 0: no intervals
 --seed=0             of the resamples
 

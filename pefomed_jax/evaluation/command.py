@@ -7,7 +7,9 @@ from typing import Any, NamedTuple
 
 from pefomed_jax.errors import UserError, nearest
 from pefomed_jax.evaluation import inputs, paired, plugins, protocols, results, writing
+from pefomed_jax.evaluation.journal import noted
 from pefomed_jax.evaluation.notes import file_notes
+from pefomed_jax.evaluation.page import saved
 from pefomed_jax.evaluation.results import Evaluation, Row, Scored, Settings
 
 WRITTEN = ("results.json", "cases.jsonl", "report.html", "scores.csv", "cases.csv")
@@ -63,7 +65,7 @@ def evaluate(request: Request) -> None:
     if sets.pairs is not None and request.compare is not None:
         compared = _compare(sets.pairs, made.test, protocol, settings)
         made.results["comparison"] = {"file": str(request.compare), **compared}
-    writing.write(request.out, made, request.images)
+    writing.write(request.out, made, _images(request))
     _say(request, made)
 
 
@@ -148,6 +150,18 @@ def _compare(
             for name, row in found.items()
         },
     }
+
+
+def _images(request: Request) -> pathlib.Path | None:
+    """Their folder: as given, or where `launch/predict.py` has saved them."""
+    place = noted(request.predictions, saved.NOTE)
+    if request.images is not None or not isinstance(place, str):
+        return request.images
+    folder = request.predictions.parent / place
+    if not folder.is_dir():
+        return None
+    print(f"images of the page: {folder}, where they were saved")
+    return folder
 
 
 def _make_folder(request: Request) -> None:

@@ -9,7 +9,6 @@ refused, so that no file holds answers of two.
 """
 
 import contextlib
-import fcntl
 import io
 import json
 import os
@@ -53,7 +52,7 @@ class Journal:
             self._file.truncate(0)
         there = self.path if self.path.exists() else self._part
         if there == self._part and not self._part.stat().st_size:
-            _replace(self._meta, json.dumps(made, indent=1, ensure_ascii=False) + "\n")
+            _write_meta(self._meta, made)
             return
         check_same(there, self._meta, made)
         self.finished = there == self.path
@@ -114,6 +113,24 @@ def meta_path(path: pathlib.Path) -> pathlib.Path:
     return path.with_name(path.name + ".meta.json")
 
 
+def note(path: pathlib.Path, name: str, value: Any) -> None:
+    """Adds to what is written about a file of predictions; a note is not compared."""
+    meta = meta_path(path)
+    _write_meta(meta, json.loads(meta.read_text(encoding="utf-8")) | {name: value})
+
+
+def noted(path: pathlib.Path, name: str) -> Any:
+    """What `note` wrote; None where there is no such note."""
+    try:
+        return json.loads(meta_path(path).read_text(encoding="utf-8")).get(name)
+    except (OSError, ValueError, AttributeError):
+        return None
+
+
+def _write_meta(meta: pathlib.Path, made: Made) -> None:
+    _replace(meta, json.dumps(made, indent=1, ensure_ascii=False) + "\n")
+
+
 def check_same(path: pathlib.Path, meta: pathlib.Path, made: Made) -> None:
     """Raises UserError, which names the difference, where `path` is of another command."""
     try:
@@ -135,6 +152,8 @@ def _id(line: bytes) -> Any:
 
 
 def _locked(part: pathlib.Path) -> io.FileIO:
+    import fcntl  # which Windows has not, where notes can be read all the same
+
     part.parent.mkdir(parents=True, exist_ok=True)
     handle = part.open("ab", buffering=0)
     try:

@@ -18,7 +18,7 @@ from pefomed_jax.data.pipeline import Loader
 from pefomed_jax.decoding import merge, options
 from pefomed_jax.decoding.generate import make_generate
 from pefomed_jax.errors import UserError
-from pefomed_jax.evaluation.journal import Journal, Made, check_same, meta_path
+from pefomed_jax.evaluation.journal import Journal, Made, check_same, meta_path, note
 from pefomed_jax.evaluation.page import saved
 from pefomed_jax.evaluation.predict import answer
 from pefomed_jax.training import cases as cases_lib
@@ -82,7 +82,7 @@ class Work:
             sets[shuffled_path(self.request.out)] = control
         asked = {path: self._asked(cases) for path, cases in sets.items()}
         files = self._journals(asked, stack)
-        self._save_images()
+        self._save_images(files)
         if all(file.finished for file in files.values()):
             print(f"finished before: {_counts(files)}; --overwrite answers anew")
             return LISTED if self.found.bad else 0
@@ -111,10 +111,13 @@ class Work:
             for path, each in asked.items()
         }
 
-    def _save_images(self) -> None:
+    def _save_images(self, files: Mapping[pathlib.Path, Journal]) -> None:
+        """Saves the images, where that is wanted, and notes where for `launch/evaluate.py`."""
         if (folder := self.request.save_images) is not None:
             count = saved.save(self.found.source, self.found.cases, folder)
             print(f"{folder}: {count} images", flush=True)
+            for path in files:
+                note(path, saved.NOTE, saved.place(folder, path))
 
     @property
     def _lanes(self) -> int:

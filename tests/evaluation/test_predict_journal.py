@@ -6,7 +6,7 @@ import pathlib
 import pytest
 
 from pefomed_jax.errors import UserError
-from pefomed_jax.evaluation.journal import Journal
+from pefomed_jax.evaluation.journal import Journal, note, noted
 
 MADE = {"command": {"weights": "abc", "decoding.eos": (2,), "seed": None}, "versions": {"jax": "1"}}
 IDS = ["a", "b", "c", "d"]
@@ -95,6 +95,17 @@ def test_another_command_is_refused_until_it_may_overwrite(path, finished):
     newer = {**other, "versions": {"jax": "2"}}  # which is written down, not compared
     with begin(path, newer) as journal:
         assert journal.finished
+
+
+def test_notes_are_kept_and_not_compared(path):
+    assert noted(path, "save_images") is None
+    write(path, ["a"])
+    note(path, "save_images", "films/ä")
+    with begin(path) as journal:
+        assert journal.done == 1
+    assert noted(path, "save_images") == "films/ä"
+    path.with_name("p.jsonl.meta.json").write_text("[]")
+    assert noted(path, "save_images") is None
 
 
 def test_a_file_of_unknown_origin_is_not_touched(path):

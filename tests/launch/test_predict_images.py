@@ -6,6 +6,8 @@ import pytest
 from predicting import answers, predict, request, rows
 
 from pefomed_jax.evaluation import command
+from pefomed_jax.evaluation.journal import noted
+from pefomed_jax.evaluation.page import saved
 from pefomed_jax.training import answer
 
 pytestmark = pytest.mark.usefixtures("compiled_once")
@@ -61,6 +63,32 @@ def test_images_are_saved_for_the_page(trained_run, pictures, tmp_path, capsys):
     folder.rename(tmp_path / "moved")
     predict(trained_run, out, save_images=folder, limit=4)  # finished before
     assert len(list(folder.rglob("*.png"))) == 2
+
+
+def test_the_page_finds_the_images_that_were_saved(trained_run, tmp_path, capsys):
+    out = tmp_path / "a" / "p.jsonl"
+    predict(trained_run, out, limit=4)
+    assert shown(out, tmp_path / "1") == 0
+    predict(trained_run, out, save_images=tmp_path / "elsewhere", limit=4)  # is no other command
+    assert noted(out, saved.NOTE) == str(tmp_path / "elsewhere")
+    predict(trained_run, out, save_images=out.parent / "films", limit=4)
+    predict(trained_run, out, limit=4)
+    assert noted(out, saved.NOTE) == "films"
+    out.parent.rename(tmp_path / "b")
+    moved = tmp_path / "b" / "p.jsonl"
+    capsys.readouterr()
+    assert shown(moved, tmp_path / "2") == 2
+    assert f"images of the page: {moved.parent / 'films'}" in capsys.readouterr().out
+    (tmp_path / "none").mkdir()
+    assert shown(moved, tmp_path / "3", images=tmp_path / "none") == 0
+    (moved.parent / "films").rename(tmp_path / "gone")
+    assert shown(moved, tmp_path / "4") == 0
+
+
+def shown(out, folder, **given):
+    """How many images the page of an evaluation shows."""
+    command.evaluate(command.Request(out, folder, "pefomed", resamples=0, **given))
+    return (folder / "report.html").read_text().count("data:image/jpeg;base64,")
 
 
 def test_a_list_of_images(trained_run, films, tmp_path, capsys):

@@ -15,6 +15,7 @@ from pefomed_jax.data.sources import Source
 from pefomed_jax.errors import UserError
 
 SUFFIX = ".png"  # of images that were no files
+NOTE = "save_images"  # beside a file of predictions: where the images of its cases are
 _UNSAFE = re.compile(r'[\x00-\x1f<>:"\\|?*%]|^\.+$')  # in a part of a path, on any system
 _PNG_MODES = {"1", "L", "LA", "I;16", "P", "RGB", "RGBA"}
 
@@ -53,6 +54,12 @@ def save(source: Source, cases: Sequence[Case], folder: pathlib.Path) -> int:
         by_path[path] = image
         _write(path, data)
     return len(distinct)
+
+
+def place(folder: pathlib.Path, predictions: pathlib.Path) -> str:
+    """The folder as it is noted: from where the predictions are, if they can move together."""
+    folder, beside = folder.resolve(), predictions.parent.resolve()
+    return (folder.relative_to(beside) if folder.is_relative_to(beside) else folder).as_posix()
 
 
 def _encoded(picture: Image.Image | np.ndarray) -> tuple[bytes, str]:
