@@ -20,8 +20,8 @@ from pefomed_jax.decoding.generate import make_generate
 from pefomed_jax.decoding.options import Options
 from pefomed_jax.models import mllm
 
-BOS, ROWS, LONGEST, TIE = 1, 4, 12, 1e-4
-QUICK, ALL = range(6), range(6, 66)
+BOS, ROWS, LONGEST, TIE = 1, 6, 12, 1e-4
+QUICK, ALL = range(6), range(6, 30)
 
 
 def draw(seed):
@@ -110,7 +110,7 @@ def cut(answer, eos, limit):
 
 
 def check(seed):
-    """How many answers were compared, and how many of them had ended."""
+    """How many answers were compared, how many of them had ended, and how many differ by a tie."""
     config, settings = draw(seed)
     rng = np.random.default_rng(1000 + seed)
     model, params = mllm.build(config), samples.params(mllm.build(config), seed=seed)
@@ -123,17 +123,18 @@ def check(seed):
     expected = theirs(peer, texts, eos, settings)
     generate = make_generate(model, Options(eos=eos, **settings))
     answers = generate(params, as_batch(config, texts, left=bool(seed % 2)))
-    ended = 0
+    ended = ties = 0
     rows = zip(texts, *map(np.asarray, answers), expected, strict=True)
     for text, ours, length, score, other in rows:
         limit = settings["max_new_tokens"]
         mine, other = cut(ours, eos, limit), cut(other, eos, limit)
-        same = mine == other or tie(peer, text, mine, other, settings)
-        assert same, f"seed {seed}: {settings} {eos}"
+        if mine != other:
+            assert tie(peer, text, mine, other, settings), f"seed {seed}: {settings} {eos}"
+            ties += 1
         assert length == len(mine) - (mine[-1] in eos)
         np.testing.assert_allclose(score, log_probs(peer, text, mine).sum(), atol=1e-3)
         ended += mine[-1] in eos
-    return ROWS, ended
+    return ROWS, ended, ties
 
 
 @pytest.mark.parametrize("seed", QUICK)
@@ -144,6 +145,7 @@ def test_a_few_settings(seed):
 @pytest.mark.slow
 def test_many_settings():
     counts = np.array([check(seed) for seed in ALL])
-    compared, ended = counts.sum(axis=0)
-    assert compared >= 200
+    compared, ended, ties = counts.sum(axis=0)
+    assert compared >= 140
     assert compared / 4 < ended < compared
+    assert ties < compared / 50
