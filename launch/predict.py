@@ -20,7 +20,8 @@ What is asked:
 --data_dir=FOLDER    where it lies
 --split=test         or val, train: as a run of the same config calls them
 --images=PATH        instead: a folder with all below it, a text file of paths, or one image.
-                     Images that do not open are listed, and the exit code is then 1
+                     Images that do not open are listed, and the exit code is then 1; hidden files,
+                     dead links and files that are no images are counted
 --prompt=TEXT        the question about --images; of a report or caption the whole instruction
                      (default: the one that evaluation gives)
 --limit=N            the first N cases; 0: all (default: the config's limit of that split)
@@ -50,8 +51,8 @@ What is written:
 --shuffled           also FILE_shuffled.jsonl: the same questions about other images, the control
                      that launch/evaluate.py looks for
 --save_images=FOLDER  the images of the cases, each once, named by the field 'image': files as they
-                     are, those of a data set without files as PNG. launch/evaluate.py
-                     --images=FOLDER shows them on its page
+                     are, those of a data set without files as PNG. launch/evaluate.py finds
+                     them there and shows them on its page
 --overwrite          begin anew where --out is there
 """
 
