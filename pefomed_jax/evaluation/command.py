@@ -60,6 +60,8 @@ def evaluate(request: Request) -> None:
     )
     _make_folder(request)
     answered = {"test": sets.test, "test_shuffled": sets.shuffled}
+    slow = f"; {', '.join(protocol.slow)} takes longest" if protocol.slow else ""
+    print(f"scoring {len(sets.test)} cases under {protocol.name}{slow}", flush=True)
     made = results.evaluate(answered, protocol, settings)
     made.results["warnings"][:0] = sets.notes
     if sets.pairs is not None and request.compare is not None:
