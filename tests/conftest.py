@@ -1,12 +1,14 @@
-"""Before jax is imported: eight simulated CPU devices, and every shape annotation checked."""
+"""Before jax is imported: eight simulated CPU devices, and every shape annotation checked.
+
+Programs are compiled without optimisation: most tests compile for longer than they compute.
+"""
 
 import os
 import pathlib
 
 os.environ["JAX_PLATFORMS"] = "cpu"
-os.environ["XLA_FLAGS"] = (
-    os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
-).strip()
+FLAGS = ("--xla_force_host_platform_device_count=8", "--xla_backend_optimization_level=0")
+os.environ["XLA_FLAGS"] = " ".join((os.environ.get("XLA_FLAGS", ""), *FLAGS)).strip()
 
 import jax
 import pytest
