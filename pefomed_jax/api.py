@@ -197,12 +197,12 @@ class Model:
 
 
 def load(path: str | pathlib.Path | ConfigDict, **fields: Any) -> Model:
-    """A model from a run's folder (its best checkpoint), a folder of launch/convert.py, or 'tiny'.
+    """A model from a run's folder (its best checkpoint) or a folder of launch/convert.py.
 
-    Or from a config, whose `weights` say where all comes from. `fields` are set over the config,
-    dots as double underscores: load(path, model__dtype="bfloat16", mesh__fsdp=4). A run's mesh that
-    does not fit the devices here becomes fsdp over all of them. Errors: UserError for what is not
-    there or does not fit.
+    'demo' is the embedded one, 'tiny' its base alone. Or from a config, whose `weights` say where
+    all comes from. `fields` are set over the config, dots as double underscores:
+    load(path, model__dtype="bfloat16", mesh__fsdp=4). A run's mesh that does not fit the devices
+    here becomes fsdp over all of them. Errors: UserError for what is not there or does not fit.
     """
     named = {name.replace("__", "."): value for name, value in fields.items()}
     if isinstance(path, ConfigDict):

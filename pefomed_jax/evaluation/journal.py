@@ -11,16 +11,15 @@ refused, so that no file holds answers of two.
 import contextlib
 import io
 import json
-import os
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from pefomed_jax import whole
 from pefomed_jax.errors import UserError
 
-Made = Mapping[
-    str, Any
-]  # {"command": {name: value}, "versions": {…}}; only the command is compared
+# {"command": {name: value}, "versions": {…}}; only the command is compared
+Made = Mapping[str, Any]
 WAY = "give another --out, or --overwrite to begin anew"
 
 
@@ -95,9 +94,9 @@ class Journal:
     def _cut(self) -> int:
         """Cuts a half-written last line off; how many rows are left, all of them as expected."""
         data = self._part.read_bytes()
-        whole = data[: data.rfind(b"\n") + 1]
-        self._file.truncate(len(whole))
-        lines = whole.split(b"\n")[:-1]
+        kept = data[: data.rfind(b"\n") + 1]
+        self._file.truncate(len(kept))
+        lines = kept.split(b"\n")[:-1]
         for number, line in enumerate(lines, 1):
             want = self._order[number - 1] if number <= len(self._order) else None
             if want is None or _id(line) != want:
@@ -165,10 +164,8 @@ def _locked(part: pathlib.Path) -> io.FileIO:
 
 
 def _replace(path: pathlib.Path, text: str) -> None:
-    draft = path.with_name(f".{path.name}.draft")
     with _told(path):
-        draft.write_text(text, encoding="utf-8")
-        os.replace(draft, path)
+        whole.write(path, text)
 
 
 @contextlib.contextmanager

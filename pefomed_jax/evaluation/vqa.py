@@ -164,21 +164,3 @@ def _strip_marks(answer: str) -> str:
 
 def _strip_stops(text: str) -> str:
     return _STOP.sub("", text, count=_MOST_STOPS)
-
-
-def scores(rows: Sequence[Mapping[str, object]]) -> dict[str, float]:
-    """exact_match over all rows and exact_match_<type> for every `answer_type` there is, in 0..1.
-
-    A row holds `prediction`, `reference` and, where its source has types, `answer_type`.
-    """
-    hits: dict[str, list[bool]] = {"exact_match": []}
-    for row in rows:
-        hit = normalise(str(row["prediction"])) == normalise(str(row["reference"]))
-        hits["exact_match"].append(hit)
-        if kind := _type_name(row.get("answer_type")):
-            hits.setdefault(f"exact_match_{kind}", []).append(hit)
-    return {name: sum(hit) / len(hit) for name, hit in sorted(hits.items()) if hit}
-
-
-def _type_name(answer_type: object) -> str:
-    return re.sub(r"\W+", "_", str(answer_type or "").strip().lower()).strip("_")

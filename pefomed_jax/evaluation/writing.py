@@ -5,6 +5,7 @@ import os
 import pathlib
 from collections.abc import Mapping, Sequence
 
+from pefomed_jax import whole
 from pefomed_jax.evaluation import page, protocols, results
 
 
@@ -37,18 +38,12 @@ def write(
     held = {} if made.test.measure is None else made.test.measure.cases
     names = [name for name in held if not name.startswith("exact_match_")]
     for name, text in page.files(made.results, made.cases, names, images).items():
-        _write(folder / name, text)
+        whole.write(folder / name, text)
     text = json.dumps(made.results, indent=1, ensure_ascii=False, allow_nan=False)
-    _write(folder / "results.json", text + "\n")
+    whole.write(folder / "results.json", text + "\n")
 
 
 def write_predictions(path: str | os.PathLike[str], predictions: Sequence[results.Row]) -> None:
     """One JSON object a line."""
-    _write(path, "".join(json.dumps(dict(row), ensure_ascii=False) + "\n" for row in predictions))
-
-
-def _write(path: str | os.PathLike[str], text: str) -> None:
-    path = pathlib.Path(path)
-    draft = path.with_name(path.name + ".part")
-    draft.write_text(text, encoding="utf-8")
-    draft.replace(path)
+    lines = (json.dumps(dict(row), ensure_ascii=False) + "\n" for row in predictions)
+    whole.write(path, "".join(lines))

@@ -17,6 +17,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from pefomed_jax import whole
 from pefomed_jax.errors import UserError
 
 CHECKPOINTS = "checkpoints"
@@ -68,13 +69,6 @@ def lock(folder: pathlib.Path) -> io.TextIOBase:
     return handle
 
 
-def write_text(path: pathlib.Path, text: str) -> None:
-    """Writes a file that is the old one or the new one, never a part."""
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(text, encoding="utf-8")
-    os.replace(part, path)
-
-
 def read_json(path: pathlib.Path) -> Any:
     """The content of a JSON file. Raises UserError where it is damaged."""
     try:
@@ -109,7 +103,7 @@ def settle(folder: pathlib.Path, config: ConfigDict, goes_on: bool) -> None:
             _drop_results(folder)
     elif not goes_on:
         _drop_results(folder)
-    write_text(path, json.dumps(config.to_dict(), indent=2) + "\n")
+    whole.write(path, json.dumps(config.to_dict(), indent=2) + "\n")
 
 
 def _drop_results(folder: pathlib.Path) -> None:
@@ -145,5 +139,5 @@ def cut_rows(path: pathlib.Path, step: int) -> list[dict[str, Any]]:
             break
         kept.append(line + "\n")
         rows.append(row)
-    write_text(path, "".join(kept))
+    whole.write(path, "".join(kept))
     return rows

@@ -8,6 +8,7 @@ import contextlib
 import os
 import re
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -26,6 +27,7 @@ from pefomed_jax.weights.files import Tensor, Tensors
 
 Tree = dict[str, Any]
 BLOCK = 128  # columns: a transposed copy in blocks is four times faster than in one go
+PIECE = 256 << 20  # bytes asked of the system at once
 THREADS = min(4, 1 + (os.cpu_count() or 1))
 
 
@@ -52,8 +54,9 @@ def fill(
     for line in _narrowed(leaves, sources):
         print(f"{name}: {line}", flush=True)
     total = sum(_share(leaves[path], rows) * len(rows) for path, rows in sources.items())
+    memory = _Memory()
     with _progress(name, total) as bar, ThreadPoolExecutor(THREADS) as pool:
-        made = pool.map(lambda path: _leaf(leaves[path], path, sources[path], bar), leaves)
+        made = pool.map(lambda path: _leaf(leaves[path], path, sources[path], memory, bar), leaves)
         return unflatten_dict(dict(zip(leaves, made, strict=True)), sep="/")
 
 
@@ -132,12 +135,34 @@ def _advice(entry: names.Entry, tensor: Tensor, shape: tuple[int, ...]) -> str:
     return "; correct config.model.vision"
 
 
-def _leaf(leaf: Any, path: str, rows: list[tuple[Tensor, str]], bar: tqdm) -> jax.Array:
+class _Memory:
+    """Room for many leaves in pieces that NumPy asks of the system in large pages.
+
+    Filling fresh small pages takes as long as the copy itself.
+    """
+
+    def __init__(self) -> None:
+        self._lock, self._left = threading.Lock(), np.empty(0, np.uint8)
+
+    def take(self, size: int) -> np.ndarray:
+        """uint8 [size], not initialised; large ones get a piece of their own."""
+        if size > PIECE // 4:
+            return np.empty(size, np.uint8)
+        with self._lock:
+            if size > len(self._left):
+                self._left = np.empty(PIECE, np.uint8)
+            taken, self._left = self._left[:size], self._left[size:]
+        return taken
+
+
+def _leaf(
+    leaf: Any, path: str, rows: list[tuple[Tensor, str]], memory: _Memory, bar: tqdm
+) -> jax.Array:
     stacked, share = names.paths.is_stacked(path), _share(leaf, rows)
     places = leaf.sharding.addressable_devices_indices_map(leaf.shape)
     shape = leaf.sharding.shard_shape(leaf.shape)
     distinct = {str(index): index for index in places.values()}  # replicas share one part
-    room = _room(len(distinct), shape, leaf.dtype)
+    room = _room(memory, len(distinct), shape, leaf.dtype)
     parts = {key: (index, part) for (key, index), part in zip(distinct.items(), room, strict=True)}
     for i, (tensor, turn) in enumerate(rows):
         # asarray: slices of a memmap are memmaps, which are slow to make
@@ -155,14 +180,14 @@ def _leaf(leaf: Any, path: str, rows: list[tuple[Tensor, str]], bar: tqdm) -> ja
     return jax.block_until_ready(made)  # so that the parts are free before the next leaf
 
 
-def _room(count: int, shape: tuple[int, ...], dtype: Any) -> list[np.ndarray]:
-    """`count` arrays in one piece of memory, which NumPy asks of the system in large pages.
+def _room(memory: _Memory, count: int, shape: tuple[int, ...], dtype: Any) -> list[np.ndarray]:
+    """`count` arrays side by side.
 
     Each begins at a multiple of 64 bytes, where a CPU device takes it over without a copy.
     """
     size = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
     step = -(-size // 64) * 64
-    raw = np.empty(count * step + 64, np.uint8)
+    raw = memory.take(count * step + 64)
     first = -raw.ctypes.data % 64
     starts = range(first, first + count * step, step) if step else [first] * count
     return [raw[start : start + size].view(dtype).reshape(shape) for start in starts]

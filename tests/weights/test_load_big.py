@@ -37,6 +37,7 @@ def test_peak_memory_is_little_more_than_the_weights(folder, form):
     assert said["peak"] < 1.25 * said["size"], said
 
 
-def test_it_is_about_as_fast_as_safetensors_alone(folder):
-    said = json.loads(run("race", folder, "scan").splitlines()[-1])
+@pytest.mark.parametrize("form", ["loop", "scan"])
+def test_it_is_about_as_fast_as_safetensors_alone(folder, form):
+    said = json.loads(run("race", folder, form).splitlines()[-1])
     assert said["own"] > 0.7 * said["theirs"], said

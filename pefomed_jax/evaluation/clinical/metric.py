@@ -1,5 +1,6 @@
 """A metric that a worker computes: its checks, its process, and each text asked about once."""
 
+import abc
 import hashlib
 import json
 import pathlib
@@ -19,7 +20,7 @@ SEEN = 1 << 16  # bytes of a file's beginning and of its end
 TIMEOUT = "600"  # seconds without a word, loading included
 
 
-class WorkerMetric:
+class WorkerMetric(abc.ABC):
     """What the metrics of this folder share; a subclass says what is its own in these fields.
 
     `options` of the command line reach the worker as text, `weights` as a path.
@@ -73,9 +74,9 @@ class WorkerMetric:
         said = ",".join(f"{k}={v}" for k, v in (own | self._versions).items())
         return f"{self.name}({said})" if said else self.name
 
+    @abc.abstractmethod
     def score(self, rows: Sequence[Row]) -> list[Found]:
         """Scores of the rows; a subclass says which."""
-        raise NotImplementedError
 
     def ask(self, items: Sequence[Any]) -> list[Any]:
         """The worker's result for each item; what was asked before is remembered."""

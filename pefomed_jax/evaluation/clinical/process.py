@@ -1,35 +1,27 @@
-"""A worker script in another interpreter: JSON lines over pipes, watched and never waited on
-without end.
-"""
+"""A worker script in another interpreter: JSON lines over pipes."""
 
-import collections
-import contextlib
+import functools
 import json
 import os
 import pathlib
-import queue
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-import weakref
 from collections.abc import Sequence
-from io import TextIOWrapper
 from typing import Any
 
 from tqdm import tqdm
 
 from pefomed_jax.errors import UserError
+from pefomed_jax.evaluation.program import Program
 
 _KEPT = 5  # last lines of stderr that an error shows
 _FIND = (
     "import importlib.util as u, sys; print(*[n for n in sys.argv[1:] if u.find_spec(n) is None])"
 )
 _PROBE_S = 120
-_GRACE_S = 5
 
 
 def environment(python: str) -> dict[str, str]:
@@ -67,37 +59,21 @@ class Worker:
     def __init__(self, name: str, python: str, script: pathlib.Path, timeout: float) -> None:
         self._name, self._timeout = name, timeout
         folder = tempfile.mkdtemp(prefix=f"{name}-")
-        self._process = subprocess.Popen(
+        self._program = Program(
             [python, str(script)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
             env=environment(python) | {"TMPDIR": folder},
-            encoding="utf-8",
-            errors="replace",
-            start_new_session=True,  # ctrl-C reaches it through `_end`, not as a traceback
+            after=functools.partial(shutil.rmtree, folder, ignore_errors=True),
         )
-        self._lines: queue.Queue[str | None] = queue.Queue()
-        self._said: collections.deque[str] = collections.deque(maxlen=_KEPT)
-        readers = [
-            threading.Thread(target=_read, args=(self._process.stdout, self._lines.put, True)),
-            threading.Thread(target=_read, args=(self._process.stderr, self._said.append, False)),
-        ]
-        for reader in readers:
-            reader.daemon = True
-            reader.start()
-        self._errors = readers[1]
-        self._finalizer = weakref.finalize(self, _end, self._process, readers, folder)
 
     def start(self, settings: dict[str, Any]) -> dict[str, str]:
         """Hands over the settings; versions of what the worker uses, once it has its weights.
 
         Raises UserError where it does not come up, or finds the weights unfit.
         """
-        self._send(settings)
+        self._program.send([json.dumps(settings)])
         answer = self._answer("while it loaded its weights")
         if "error" in answer:
-            self.close()
+            self._program.close()
             raise UserError(answer["error"])
         return answer["ready"]
 
@@ -105,7 +81,7 @@ class Worker:
         """One result an item, in order, with a bar on a terminal. Raises UserError where the worker
         dies or falls silent.
         """
-        self._send({"items": list(items)})
+        self._program.send([json.dumps({"items": list(items)})])
         found, start = [], time.perf_counter()
         with tqdm(total=len(items), desc=self._name, file=sys.stderr, disable=None) as bar:
             for i in range(len(items)):
@@ -115,65 +91,25 @@ class Worker:
         print(f"{self._name}: {len(items)} texts in {seconds:.1f} s", file=sys.stderr, flush=True)
         return found
 
-    def close(self) -> None:
-        """Ends the process; again: nothing."""
-        self._finalizer()
-
-    def _send(self, message: dict[str, Any]) -> None:
-        # in a thread: a pipe holds little, and a worker that hangs would hold this one up
-        threading.Thread(target=_write, args=(self._process.stdin, message), daemon=True).start()
-
     def _answer(self, when: str) -> dict[str, Any]:
         try:
-            line = self._lines.get(timeout=self._timeout)
-        except queue.Empty:
-            self.close()
+            line = self._program.receive(self._timeout)
+        except TimeoutError:
+            self._program.close()
             raise UserError(
                 f"its worker said nothing for {self._timeout:g} s {when}{self._tail()}; give it "
                 f"more time with --metric_options={self._name}.timeout=SECONDS"
             ) from None
         if line is None:
-            self._errors.join(timeout=_GRACE_S)
-            code = self._code()
-            self.close()
-            raise UserError(f"its worker ended with {code} {when}{self._tail()}")
+            code = self._program.code()
+            self._program.close()
+            ended = "no word" if code is None else f"code {code}"
+            raise UserError(f"its worker ended with {ended} {when}{self._tail()}")
         try:
             return json.loads(line)
         except ValueError:
             raise UserError(f"its worker wrote what is no JSON {when}: {line[:200]!r}") from None
 
-    def _code(self) -> str:
-        try:
-            return f"code {self._process.wait(timeout=_GRACE_S)}"
-        except subprocess.TimeoutExpired:
-            return "no word"
-
     def _tail(self) -> str:
-        said = " / ".join(" ".join(line.split()) for line in list(self._said))
+        said = " / ".join(self._program.said()[-_KEPT:])
         return f" (it last said: {said})" if said else ""
-
-
-def _read(stream: TextIOWrapper, put: Any, ends: bool) -> None:
-    with contextlib.suppress(ValueError):  # closed meanwhile
-        for line in filter(str.strip, stream):
-            put(line)
-    if ends:
-        put(None)
-
-
-def _write(stream: TextIOWrapper, message: dict[str, Any]) -> None:
-    with contextlib.suppress(OSError, ValueError):  # gone: the reader finds out why
-        stream.write(json.dumps(message) + "\n")
-        stream.flush()
-
-
-def _end(process: subprocess.Popen[str], readers: Sequence[threading.Thread], folder: str) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)  # and what it has started
-    process.wait()
-    for reader in readers:
-        reader.join(timeout=_GRACE_S)
-    for stream in (process.stdin, process.stdout, process.stderr):
-        with contextlib.suppress(OSError):  # what was never sent cannot be flushed
-            stream.close()
-    shutil.rmtree(folder, ignore_errors=True)

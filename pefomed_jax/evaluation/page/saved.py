@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from pefomed_jax import whole
 from pefomed_jax.batch import Case
 from pefomed_jax.data.images import to_rgb
 from pefomed_jax.data.sources import Source
@@ -70,13 +71,13 @@ def _encoded(picture: Image.Image | np.ndarray) -> tuple[bytes, str]:
         if file := getattr(picture, "filename", ""):
             return pathlib.Path(file).read_bytes(), ""
         data = io.BytesIO()
-        whole = picture if picture.mode in _PNG_MODES else to_rgb(picture)
-        whole.save(data, "PNG")
+        plain = picture if picture.mode in _PNG_MODES else to_rgb(picture)
+        plain.save(data, "PNG")
     return data.getvalue(), SUFFIX
 
 
 def _write(path: pathlib.Path, data: bytes) -> None:
-    """In one move, so that a killed command leaves whole images only."""
+    """Leaves what is there already, if it is the same."""
     try:
         if path.exists():
             if path.read_bytes() == data:
@@ -85,9 +86,7 @@ def _write(path: pathlib.Path, data: bytes) -> None:
                 f"--save_images: {path} is there and is another image; give another folder"
             )
         path.parent.mkdir(parents=True, exist_ok=True)
-        draft = path.with_name(path.name + ".part")
-        draft.write_bytes(data)
-        draft.replace(path)
+        whole.write(path, data)
     except OSError as error:
         raise UserError(
             f"--save_images: {path} cannot be written ({error.strerror}); give another folder"
