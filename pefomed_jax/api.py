@@ -150,7 +150,7 @@ class Model:
         if self.config.task == "vqa" and (no := [i for i, p in enumerate(asked) if not p.strip()]):
             raise UserError(f"prompt {no[0]} is empty: this model answers questions, so ask one")
         cases = [
-            Case(str(i), "", question, answer, "test")
+            Case(str(i), ("",), question, answer, "test")
             for i, (question, answer) in enumerate(zip(asked, answers, strict=True))
         ]
         return [self._prompts.ask(case) for case in cases]

@@ -14,18 +14,25 @@ Array = Any  # a NumPy array on the host, a jax.Array on the device, a ShapeDtyp
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """One scored example: a question (or a request for a report) about an image, with its answer.
+    """One scored example: a question (or a request for a report) about images, with its answer.
 
-    `image` is what the source reads it by: a path, or a key of its own. `fields` are the source's
-    own columns (`answer_type`, drawn findings, ...), written next to the prediction.
+    `images` are what the source reads them by: paths, or keys of its own; two views of a chest, the
+    photographs of a dermatology case, or none for a case of text alone. `fields` are the source's
+    own columns (`answer_type`, drawn findings, ...), written next to the prediction; where it knows
+    them, `patient_id` and `study_id` are among them, and no patient is then split over two splits.
     """
 
     id: str
-    image: str
+    images: tuple[str, ...]
     question: str  # empty for reports and captions: the instruction comes from `data/prompts.py`
     answer: str
     split: str
     fields: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    @property
+    def image(self) -> str:
+        """The first of its images; '' for a case of text alone."""
+        return self.images[0] if self.images else ""
 
 
 @flax.struct.dataclass

@@ -6,6 +6,7 @@ command line as `--config.train.steps=100`. `validate` is in `pefomed_jax/valida
 
 from ml_collections import ConfigDict
 
+from pefomed_jax.data.sources import options
 from pefomed_jax.errors import UserError, nearest
 
 TASKS = ("caption", "vqa", "mrg")
@@ -110,7 +111,7 @@ def _defaults(task: str, preset: str) -> ConfigDict:
                 "clip": 0.0,  # global norm over the trainable tree; 0: none
             },
             "data": {
-                "source": "phantom",  # phantom, vqa_rad, pefomed
+                "source": "phantom",  # docs/data.md lists them; several of stage 1: roco+clef
                 "dir": "",
                 "cache": "",  # where prepared data goes; default ~/.cache/pefomed_jax
                 "limit": 0,  # training cases used; 0: all
@@ -121,6 +122,7 @@ def _defaults(task: str, preset: str) -> ConfigDict:
                 "max_bad_fraction": 0.0,
                 "val_fraction": 0.1,  # of the training images, where there is no validation split
                 "instructions": "",  # a text file of one's own, one instruction a line
+                **options.defaults(),  # of each source: where it lies, and what it has to choose
             },
             "train": {
                 "steps": 5000,

@@ -14,7 +14,8 @@ import jax
 from ml_collections import ConfigDict
 
 from pefomed_jax import config as config_lib
-from pefomed_jax.data.sources import MODULES as SOURCES
+from pefomed_jax.data import sources
+from pefomed_jax.data.sources import options
 from pefomed_jax.errors import UserError, nearest
 from pefomed_jax.weights import hub
 
@@ -26,7 +27,7 @@ CHOICES = {
     "model.remat": ("none", "dots", "full"),
     "model.attention": ("auto", "plain", "xla", "cudnn"),
     "optimizer.schedule": ("step", "epoch"),
-    "data.source": tuple(SOURCES),
+    **{f"data.{field}": choices for field, choices in options.CHOICES.items()},
 }
 BASES = ("", "tiny", "random")  # or a folder
 AT_LEAST = {
@@ -184,10 +185,7 @@ def _data(config: ConfigDict) -> None:
             f"data.branches={data.branches} packs questions; {config.task} has one text an image: "
             "use 1, or configs/vqa.py"
         )
-    if data.source == "vqa_rad" and config.task != "vqa":
-        raise UserError(
-            f"data.source=vqa_rad has questions, no {config.task} texts: use configs/vqa.py"
-        )
+    sources.names(config)
     _ratios(data)
     buckets = data.buckets
     if any(type(b) is not int or b < 1 for b in buckets) or list(buckets) != sorted(set(buckets)):

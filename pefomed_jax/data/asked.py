@@ -17,6 +17,7 @@ from pefomed_jax.data.pipeline import Loader
 from pefomed_jax.data.sources import Source
 from pefomed_jax.data.tokens import Row
 
+Shape = tuple[int, int]
 Places = list[Case | None]  # the case of each lane of each row; None: no question stands there
 
 
@@ -29,7 +30,7 @@ class Asked:
     rows: Sequence[Row]
     lanes: int  # questions in a row, at most
     size: int  # rows in a batch, over all processes
-    length: int  # T
+    shape: Shape  # (T, I) of every batch
 
     @classmethod
     def of(
@@ -38,14 +39,14 @@ class Asked:
         cases: Sequence[Case],
         size: int,
         lanes: int = 1,
-        length: int | None = None,
+        shape: Shape | None = None,
     ) -> "Asked":
-        """`length`: T of all batches, to share one compilation between sets of cases; default: the
+        """`shape`: of all batches, to share one compilation between sets of cases; default: the
         longest row's, rounded up.
         """
         groups = together(cases, lanes)
         rows = loader.encoding.question_rows(groups)
-        return cls(loader, groups, rows, lanes, size, length or pipeline.row_length(rows))
+        return cls(loader, groups, rows, lanes, size, shape or shape_of(cases, rows))
 
     @property
     def cases(self) -> list[Case]:
@@ -75,16 +76,21 @@ class Asked:
         return [*group, *[None] * (self.lanes - len(group))]
 
 
-def together(cases: Sequence[Case], n: int) -> list[tuple[Case, ...]]:
-    """Cases by row: those of one image in as few rows of at most `n` as hold them.
+def shape_of(cases: Sequence[Case], rows: Sequence[Row]) -> Shape:
+    """(T, I) that holds these rows of these cases."""
+    return pipeline.row_length(rows), pipeline.most_images(cases)
 
-    The rows of an image are of nearly equal size; all stand in the order of their first cases.
+
+def together(cases: Sequence[Case], n: int) -> list[tuple[Case, ...]]:
+    """Cases by row: those about the same images in as few rows of at most `n` as hold them.
+
+    Their rows are of nearly equal size; all stand in the order of their first cases.
     """
     if n == 1:
         return [(case,) for case in cases]
-    places: dict[str, list[int]] = {}
+    places: dict[tuple[str, ...], list[int]] = {}
     for i, case in enumerate(cases):
-        places.setdefault(case.image, []).append(i)
+        places.setdefault(case.images, []).append(i)
     parts = [
         part.tolist()
         for indices in places.values()
@@ -99,14 +105,14 @@ def eval_batches(
     tokenizer: Any,
     config: ConfigDict,
     *,
-    length: int | None = None,
+    shape: Shape | None = None,
     process_index: int = 0,
     process_count: int = 1,
 ) -> Iterator[tuple[Batch, Places]]:
     """The batches of a run's evaluation: one case a row, `eval.batch_size` rows; see `Asked`."""
     if cases:
         loader = Loader.of(source, tokenizer, config)
-        asked = Asked.of(loader, cases, config.eval.batch_size, length=length)
+        asked = Asked.of(loader, cases, config.eval.batch_size, shape=shape)
         yield from asked.batches(0, config.data.workers, process_index, process_count)
 
 
@@ -122,6 +128,7 @@ class _Make:
         picked = range(k * asked.size, min((k + 1) * asked.size, len(asked.rows)))
         mine = list(picked[self.share])
         mine += [picked[-1]] * (self.share.stop - self.share.start - len(mine))
-        opened = {i: asked.loader.image(asked.groups[i][0]) for i in dict.fromkeys(mine)}
+        opened = {i: asked.loader.images(asked.groups[i][0]) for i in dict.fromkeys(mine)}
         rows = [asked.rows[i] for i in mine]
-        return k, asked.loader.collate(rows, [opened[i] for i in mine], (asked.length, 1))
+        length, images = asked.shape
+        return k, asked.loader.collate(rows, [opened[i] for i in mine], (length, 1, images))

@@ -1,4 +1,4 @@
-"""Shapes (T, A) that a run compiles: few, and large enough for every row of every epoch."""
+"""Shapes (T, A, I) that a run compiles: few, and large enough for every row of every epoch."""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,7 @@ from pefomed_jax.errors import UserError
 MAX_BUCKETS = 3
 MIN_SAVING = 0.1  # of all tokens: what one more shape must save to be worth its compilation
 
-Bucket = tuple[int, int]
+Bucket = tuple[int, int, int]  # tokens, targets, images
 
 
 def round_up(n: int) -> int:
@@ -22,14 +22,16 @@ def round_up(n: int) -> int:
 def choose(
     lengths: Int[np.ndarray, " k"],
     answers: Int[np.ndarray, " k"],
+    images: Int[np.ndarray, " k"],
     bound: Bucket,
     given: Sequence[int],
 ) -> tuple[Bucket, ...]:
     """Buckets, smallest first, from the greatest row of each batch of one epoch.
 
-    `lengths` and `answers` are those greatest values, `bound` what no row of any epoch exceeds.
-    The lengths are `given` or chosen: the bound, then greedily whatever saves most padding, as
-    long as it saves MIN_SAVING. A bucket's A holds the answers of the batches that fit its T.
+    `lengths`, `answers` and `images` are those greatest values, `bound` what no row of any epoch
+    exceeds. The lengths are `given` or chosen: the bound, then greedily whatever saves most
+    padding, as long as it saves MIN_SAVING. A bucket's A and I hold what the batches that fit its
+    T have.
     Errors: the bound exceeds the largest given length.
     """
     if given:
@@ -41,8 +43,12 @@ def choose(
             )
     else:
         edges = _edges(lengths, round_up(bound[0]))
-    widths = [round_up(int(answers[lengths <= t].max(initial=1))) for t in edges[:-1]]
-    return (*zip(edges[:-1], widths, strict=True), (edges[-1], round_up(bound[1])))
+    shorter = [(t, lengths <= t) for t in edges[:-1]]
+    fitting = [
+        (t, round_up(int(answers[fits].max(initial=1))), int(images[fits].max(initial=0)))
+        for t, fits in shorter
+    ]
+    return (*fitting, (edges[-1], round_up(bound[1]), bound[2]))
 
 
 def _edges(lengths: Int[np.ndarray, " k"], largest: int) -> list[int]:

@@ -1,4 +1,4 @@
-"""Cases to rows for one run: the prompts, the tokenizer and the number of image slots together."""
+"""Cases to rows for one run: the prompts, the tokenizer and the slots of an image together."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -37,13 +37,17 @@ class Encoding:
         n_visual = mllm.visual_tokens(config.model)
         return cls(prompts, Encoder(tokenizer, n_visual, prompts.quirks.double_bos))
 
-    @property
-    def n_prefix(self) -> int:
-        """Tokens of the longest shared prefix, image slots included."""
-        case = Case("", "", "", "", "train")
+    def n_prefix(self, images: int = 1) -> int:
+        """Tokens of the longest shared prefix before so many images, their slots included."""
+        case = Case("", ("",) * images, "", "", "train")
         shown = (*self.prompts.train_variants(case), self.prompts.evaluate(case))
-        longest = max(len(ids) for ids in self.encoder.encode([text.before for text in shown]))
-        return longest + self.encoder.n_bos(training=False) + self.encoder.n_visual
+        return max(len(self.encoder.prefix(text, training=False)) for text in shown)
+
+    def prefixes(self, cases: Sequence[Case]) -> Int[np.ndarray, " n"]:
+        """`n_prefix` of each case."""
+        counts = np.asarray([len(case.images) for case in cases], np.int64)
+        distinct, which = np.unique(counts, return_inverse=True)
+        return np.asarray([self.n_prefix(int(n)) for n in distinct], np.int64)[which]
 
     def measure(self, cases: Sequence[Case]) -> Lengths:
         """The lengths of branches, the longest of what the epochs of training may show."""

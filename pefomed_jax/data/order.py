@@ -10,7 +10,7 @@ The number of rows of an image is the same in every epoch: the stream can be ent
 
 import dataclasses
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
 import numpy as np
 from jaxtyping import Int
@@ -22,7 +22,7 @@ from pefomed_jax.data.ratios import Mix
 
 @dataclasses.dataclass(frozen=True)
 class GlobalBatch:
-    """Rows as tuples of case indices, the epoch of each row, and the shape (T, A) of all."""
+    """Rows as tuples of case indices, the epoch of each row, and the shape (T, A, I) of all."""
 
     rows: list[tuple[int, ...]]
     epochs: list[int]
@@ -36,16 +36,17 @@ class _Epoch:
     stops: Int[np.ndarray, " r"]
     lengths: Int[np.ndarray, " r"]
     answers: Int[np.ndarray, " r"]
+    images: Int[np.ndarray, " r"]
 
 
 class Order:
     """The order of a run; see the module.
 
     Args:
-      images: the image of each case, by name.
+      images: the images of each case, by name.
       lengths: tokens of each case's branch, at most (a template may be shorter in some epoch).
       answers: targets of each case.
-      prefix: tokens of the shared prefix.
+      prefix: tokens of each case's prefix, the same wherever the images are.
       batch: rows in a global batch (B).
       branches: cases in a row, at most.
       buckets: row lengths T; () chooses them.
@@ -55,25 +56,30 @@ class Order:
 
     def __init__(
         self,
-        images: Sequence[str],
+        images: Sequence[tuple[str, ...]],
         lengths: Int[np.ndarray, " n"],
         answers: Int[np.ndarray, " n"],
         *,
-        prefix: int,
+        prefix: Int[np.ndarray, " n"],
         seed: int,
         batch: int,
         branches: int = 1,
         buckets: Sequence[int] = (),
         mix: Mix | None = None,
     ):
-        self.seed, self.batch_size, self.prefix = seed, batch, prefix
-        self._lengths, self._answers, self._mix = lengths, answers, mix
+        self.seed, self.batch_size = seed, batch
+        self._lengths, self._answers, self._prefix, self._mix = lengths, answers, prefix, mix
+        self._images = np.asarray([len(names) for names in images], np.int64)
         self._group = None if branches == 1 else _groups(images)
-        plan = _deal(self._group, lengths, branches, max(buckets, default=0) - prefix)
-        self._edges = plan
-        self.rows_per_epoch = len(plan) - 1
+        room = max(buckets) - prefix if buckets else None
+        self._edges = _deal(self._group, lengths, branches, room)
+        self.rows_per_epoch = len(self._edges) - 1
         self._cache: dict[int, _Epoch] = {}
-        bound = (prefix + self._bound(lengths), self._bound(answers))
+        bound = (
+            self._bound(lengths, prefix),
+            self._bound(answers, np.zeros_like(prefix)),
+            int(self._images.max(initial=0)),
+        )
         self.buckets = buckets_lib.choose(*self._maxima(), bound, buckets)
 
     @property
@@ -83,15 +89,15 @@ class Order:
 
     def batch(self, k: int) -> GlobalBatch:
         """Global batch k >= 0."""
-        rows, epochs, length, answer = [], [], 0, 0
+        rows, epochs, need = [], [], np.zeros(3, np.int64)
         for epoch, first, last in self._span(k):
             e = self._epoch(epoch)
             bounds = zip(e.starts[first:last].tolist(), e.stops[first:last].tolist(), strict=True)
             rows += [tuple(e.members[a:b].tolist()) for a, b in bounds]
             epochs += [epoch] * (last - first)
-            length = max(length, int(e.lengths[first:last].max()))
-            answer = max(answer, int(e.answers[first:last].max()))
-        bucket = next(b for b in self.buckets if length <= b[0] and answer <= b[1])
+            most = [x[first:last].max() for x in (e.lengths, e.answers, e.images)]
+            need = np.maximum(need, most)
+        bucket = next(b for b in self.buckets if (need <= b).all())
         return GlobalBatch(rows, epochs, bucket)
 
     def n_cases(self, k: int) -> int:
@@ -142,34 +148,37 @@ class Order:
         if self._group is not None:
             members = members[np.argsort(self._group[members], kind="stable")]
             shuffle = rng.permutation(self.rows_per_epoch)
-        starts = self._edges[:-1]
-        lengths = self.prefix + np.add.reduceat(self._lengths[members], starts)
+        starts, stops = self._edges[:-1], self._edges[1:]
+        firsts = members[starts]
+        lengths = self._prefix[firsts] + np.add.reduceat(self._lengths[members], starts)
         answers = np.add.reduceat(self._answers[members], starts)
-        stops = self._edges[1:]
-        return _Epoch(members, *(x[shuffle] for x in (starts, stops, lengths, answers)))
+        columns = (starts, stops, lengths, answers, self._images[firsts])
+        return _Epoch(members, *(x[shuffle] for x in columns))
 
-    def _maxima(self) -> tuple[Int[np.ndarray, " k"], Int[np.ndarray, " k"]]:
-        """The greatest length and number of targets in each batch of epoch 0."""
+    def _maxima(self) -> tuple[Int[np.ndarray, " k"], ...]:
+        """The greatest length, number of targets and of images in each batch of epoch 0."""
         e = self._epoch(0)
         starts = np.arange(0, self.rows_per_epoch, self.batch_size)
-        return np.maximum.reduceat(e.lengths, starts), np.maximum.reduceat(e.answers, starts)
+        return tuple(np.maximum.reduceat(x, starts) for x in (e.lengths, e.answers, e.images))
 
-    def _bound(self, counts: Int[np.ndarray, " n"]) -> int:
-        """The greatest sum of `counts` that a row of any epoch can have."""
+    def _bound(self, counts: Int[np.ndarray, " n"], base: Int[np.ndarray, " n"]) -> int:
+        """The greatest sum of `counts` and one `base` that a row of any epoch can have."""
         if self._group is None:
-            return int(counts.max())
+            return int((counts + base).max())
         sizes = np.diff(self._edges)
         widest = np.zeros(self._group.max() + 1, np.int64)
         first = np.concatenate([[0], np.cumsum(np.bincount(self._group))])
         np.maximum.at(widest, np.searchsorted(first, self._edges[:-1], side="right") - 1, sizes)
         ordered, rank = _ranked(self._group, counts)
         group = np.sort(self._group)
-        return int(np.bincount(group, np.where(rank < widest[group], ordered, 0)).max())
+        most = np.bincount(group, np.where(rank < widest[group], ordered, 0)).astype(np.int64)
+        most[self._group] += base  # adds once: indices that come again write the same
+        return int(most.max())
 
 
-def _groups(images: Sequence[str]) -> Int[np.ndarray, " n"]:
-    """A number for each case's image, in order of appearance."""
-    numbers: dict[str, int] = {}
+def _groups(images: Sequence[Hashable]) -> Int[np.ndarray, " n"]:
+    """A number for each case's images, in order of appearance."""
+    numbers: dict[Hashable, int] = {}
     return np.asarray([numbers.setdefault(name, len(numbers)) for name in images], np.int64)
 
 
@@ -184,12 +193,15 @@ def _ranked(
 
 
 def _deal(
-    group: Int[np.ndarray, " n"] | None, lengths: Int[np.ndarray, " n"], branches: int, room: int
+    group: Int[np.ndarray, " n"] | None,
+    lengths: Int[np.ndarray, " n"],
+    branches: int,
+    room: Int[np.ndarray, " n"] | None,
 ) -> Int[np.ndarray, " r1"]:
     """Where rows begin and end in the cases sorted by image, the same in every epoch.
 
     An image gets as few rows as hold its cases however they are drawn: even the longest of them
-    must fit `room` together. room <= 0: no limit.
+    must fit `room`, the same for all of an image, together. None: no limit.
     """
     if group is None:
         return np.arange(len(lengths) + 1)
@@ -197,7 +209,9 @@ def _deal(
     ordered, rank = _ranked(group, lengths)
     total = np.cumsum(ordered)
     before = np.repeat((total - ordered)[rank == 0], sizes)
-    fits = (rank < branches) & ((total - before <= room) | (room <= 0) | (rank == 0))
+    fits = rank < branches
+    if room is not None:
+        fits &= (total - before <= room[np.argsort(group, kind="stable")]) | (rank == 0)
     n_rows = -(-sizes // np.bincount(np.sort(group), fits).astype(np.int64))
     position = np.arange(len(group)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
     row = position * np.repeat(n_rows, sizes) // np.repeat(sizes, sizes)

@@ -42,22 +42,30 @@ class Loader:
         encoding = Encoding.of(tokenizer, config)
         return cls(source, encoding, config.model.vision.image_size, config.seed)
 
-    def image(self, case: Case, epoch: int = -1) -> UInt8[np.ndarray, "H W 3"]:
-        """The image of a case as an epoch shows it; -1: evaluation."""
+    def images(self, case: Case, epoch: int = -1) -> UInt8[np.ndarray, "I H W 3"]:
+        """The images of a case as an epoch shows them; -1: evaluation."""
+        shown = [self.image(case, epoch, i) for i in range(len(case.images))]
+        return np.stack(shown) if shown else np.zeros((0, self.size, self.size, 3), np.uint8)
+
+    def image(self, case: Case, epoch: int = -1, number: int = 0) -> UInt8[np.ndarray, "H W 3"]:
+        """One of them."""
         quirks = self.encoding.prompts.quirks
-        picture = images.to_rgb(self.source.image(case), plain=quirks.plain_convert)
+        picture = images.to_rgb(self.source.image(case, number), plain=quirks.plain_convert)
         if not quirks.random_crop_flip:
             return images.resize(picture, self.size)
-        rng = np.random.default_rng([self.seed, epoch + 1, zlib.crc32(case.id.encode())])
+        name = f"{case.id}/{number}" if number else case.id
+        rng = np.random.default_rng([self.seed, epoch + 1, zlib.crc32(name.encode())])
         return images.random_crop_flip(picture, self.size, rng)
 
     def collate(
         self, rows: Sequence[Row | None], pixels: Sequence[np.ndarray], shape: Bucket
     ) -> Batch:
-        """Rows with their images as one batch; rows past the images are padding."""
-        stack = np.zeros((len(rows), 1, self.size, self.size, 3), np.uint8)
-        stack[: len(pixels), 0] = pixels
-        return collate(rows, *shape, stack, self.encoding.encoder.pad)
+        """Rows with the images of each as one batch; rows past the images are padding."""
+        length, answers, images = shape
+        stack = np.zeros((len(rows), images, self.size, self.size, 3), np.uint8)
+        for row, shown in zip(stack, pixels, strict=False):
+            row[: len(shown)] = shown
+        return collate(rows, length, answers, stack, self.encoding.encoder.pad)
 
 
 def make_order(cases: Sequence[Case], tokenizer: Any, config: ConfigDict) -> Order:
@@ -66,10 +74,10 @@ def make_order(cases: Sequence[Case], tokenizer: Any, config: ConfigDict) -> Ord
     measured = encoding.measure(cases)
     weighted = config.data.ratios and not encoding.prompts.quirks.ignore_ratios
     return Order(
-        [case.image for case in cases],
+        [case.images for case in cases],
         measured.lengths,
         measured.answers,
-        prefix=encoding.n_prefix,
+        prefix=encoding.prefixes(cases),
         seed=config.seed,
         batch=config.train.batch_size,
         branches=config.data.branches,
@@ -121,7 +129,7 @@ def loss_batches(
     loader = Loader.of(source, tokenizer, config)
     rows = loader.encoding.eval_rows(cases)
     longest = max(len(row.targets) for row in rows)
-    shape = (row_length(rows), round_up(longest))
+    shape = (row_length(rows), round_up(longest), most_images(cases))
     b = config.eval.batch_size
     make = _LossBatch(loader, cases, rows, shape, b, share_of(b, process_index, process_count))
     for k, batch in run(make, 0, -(-len(cases) // b), config.data.workers):
@@ -133,16 +141,24 @@ def row_length(rows: Sequence[Row]) -> int:
     return round_up(max(len(row.tokens) for row in rows))
 
 
-def control_images(cases: Sequence[Case]) -> list[Case]:
-    """The same questions about other images: a fixed roll by half over the distinct images.
+def most_images(cases: Sequence[Case]) -> int:
+    """I that holds the images of each of these cases."""
+    return max((len(case.images) for case in cases), default=0)
 
-    No case keeps its image; [] where there is one image only, which admits no control.
+
+def control_images(cases: Sequence[Case]) -> list[Case]:
+    """The same questions about other images: a fixed roll by half over the distinct sets of them.
+
+    No case keeps its images, and none of text alone is among them; [] where there is one set only,
+    which admits no control.
     """
-    names = list(dict.fromkeys(case.image for case in cases))
+    cases = [case for case in cases if case.images]
+    names = list(dict.fromkeys(case.images for case in cases))
     if len(names) < 2:
         return []
-    other = dict(zip(names, np.roll(names, len(names) // 2).tolist(), strict=True))
-    return [dataclasses.replace(case, image=other[case.image]) for case in cases]
+    half = len(names) // 2
+    other = dict(zip(names, [*names[-half:], *names[:-half]], strict=True))
+    return [dataclasses.replace(case, images=other[case.images]) for case in cases]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -159,7 +175,7 @@ class _TrainBatch:
         rows = [[self.cases[i] for i in row] for row in plan.rows[self.share]]
         epochs = plan.epochs[self.share]
         encoded = self.loader.encoding.train_rows(rows, epochs)
-        pixels = [self.loader.image(row[0], e) for row, e in zip(rows, epochs, strict=True)]
+        pixels = [self.loader.images(row[0], e) for row, e in zip(rows, epochs, strict=True)]
         return k, self.loader.collate(encoded, pixels, plan.bucket)
 
 
@@ -178,7 +194,7 @@ class _LossBatch:
         picked = range(k * self.size, min((k + 1) * self.size, len(self.cases)))
         mine = list(picked[self.share])
         missing = self.share.stop - self.share.start - len(mine)
-        pixels = [self.loader.image(self.cases[i]) for i in mine]
+        pixels = [self.loader.images(self.cases[i]) for i in mine]
         rows: list[Row | None] = [*(self.rows[i] for i in mine), *[None] * missing]
         return k, self.loader.collate(rows, pixels, self.shape)
 

@@ -93,7 +93,7 @@ def digest(splits: Splits) -> str:
     """64 hex digits over the training and validation cases and their order."""
     sums = hashlib.sha256()
     for case in [*splits.train, *splits.val]:
-        row = (case.split, case.id, case.image, case.question, case.answer)
+        row = (case.split, case.id, case.images, case.question, case.answer)
         sums.update(json.dumps(row).encode())
     return sums.hexdigest()
 
@@ -132,7 +132,7 @@ def _check(
                 bad[i] = _bad(source, case, "image", f"{case.image} {problem}", remedy)
     if encoding and trained and config.data.buckets and cases:
         largest = max(config.data.buckets)
-        lengths = encoding.measure(cases).lengths + encoding.n_prefix
+        lengths = encoding.measure(cases).lengths + encoding.prefixes(cases)
         for i in np.flatnonzero(lengths > largest).tolist():
             problem = f"{lengths[i]} tokens with prompt and image, the largest bucket is {largest}"
             remedy = f"shorten the row or raise data.buckets to {lengths[i]}"

@@ -1,5 +1,6 @@
 """The text around an image: `[INST] <Img>` image `</Img> [task] instruction [/INST]` answer `</s>`.
 
+Every further image stands in marks of its own; a case of text alone has none.
 Training draws one of several instructions, a pure function of (seed, epoch, case); evaluation
 always uses the first. `config.data.instructions` names a text file of one's own, one a line.
 """
@@ -58,9 +59,16 @@ KINDS = {"caption": "caption", "iuxray": "report", "mimiccxr": "report"}
 class Text:
     """One case in words; the pieces are tokenised one by one, in this order."""
 
-    before: str  # up to the image
-    after: str  # from the image to the end of the prompt
+    before: str  # up to the first image
+    after: str  # from the last image to the end of the prompt
     answer: str  # without the end symbol
+    images: int = 1
+    between: str = "</Img><Img>"  # two images
+
+    @property
+    def pieces(self) -> tuple[str, str, str, str]:
+        """What is tokenised, the answer last."""
+        return self.before, self.between, self.after, self.answer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,7 +123,10 @@ class Prompts:
         if self.quirks.prompt_case and training:
             head, tail = head.lower(), tail.lower()
         answer = quirks_lib.process(case.answer.strip(), self.quirks)
-        return Text(f"[INST] {head}", f"{tail} {body} [/INST]", answer)
+        if not case.images:
+            return Text("[INST]", f"{body} [/INST]", answer, 0)
+        before, after = f"[INST] {head}", f"{tail} {body} [/INST]"
+        return Text(before, after, answer, len(case.images), tail + head)
 
 
 def make(config: ConfigDict) -> Prompts:

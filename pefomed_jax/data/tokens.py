@@ -1,8 +1,9 @@
 """Rows: one image with its branches as arrays, and rows put together to a `Batch`.
 
-A row is the prefix (BOS, the piece before the image, the image slots) and n >= 1 branches (the
-piece after the image, the answer, EOS). Pieces are tokenised one by one, as the official code
-does, so that SentencePiece puts its dummy blank at the front of each.
+A row is the prefix (BOS, the piece before the images, the slots of each image with a piece between
+two of them) and n >= 1 branches (the piece after the images, the answer, EOS). Pieces are
+tokenised one by one, as the official code does, so that SentencePiece puts its dummy blank at the
+front of each.
 Letters: B rows, T tokens, A answer positions.
 """
 
@@ -17,6 +18,7 @@ from pefomed_jax.batch import Batch
 from pefomed_jax.data.prompts import Text
 
 Branch = tuple[list[int], list[int]]  # token ids of the prompt, and of the answer with its EOS
+SLOT = -1  # in a prefix: here goes the next visual token
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +35,7 @@ class Row:
 
 @dataclasses.dataclass(frozen=True)
 class Encoder:
-    """Text to rows. `n_visual` image slots a row; `double_bos` is the official evaluation."""
+    """Text to rows. `n_visual` slots an image; `double_bos` is the official evaluation."""
 
     tokenizer: Any  # of Hugging Face
     n_visual: int
@@ -61,11 +63,11 @@ class Encoder:
 
     def rows(self, rows: Sequence[Sequence[Text]], training: bool) -> list[Row]:
         """Images with their cases, answers included."""
-        ids = self._ids(p for texts in rows for t in texts for p in (t.before, t.after, t.answer))
+        ids = self._ids(p for texts in rows for t in texts for p in t.pieces)
         made = []
         for texts in rows:
             branches = [(ids[text.after], [*ids[text.answer], self.eos]) for text in texts]
-            made.append(self._row(ids[texts[0].before], branches, training))
+            made.append(build(self._prefix(texts[0], ids, training), branches, self.pad))
         return made
 
     def prompt_rows(self, texts: Sequence[Text]) -> list[Row]:
@@ -74,29 +76,35 @@ class Encoder:
 
     def question_rows(self, rows: Sequence[Sequence[Text]]) -> list[Row]:
         """Images with their questions, to be answered: no answers, no targets."""
-        ids = self._ids(p for texts in rows for t in texts for p in (t.before, t.after))
+        ids = self._ids(p for texts in rows for t in texts for p in t.pieces[:-1])
         made = []
         for texts in rows:
             branches = [(ids[text.after], []) for text in texts]
-            made.append(self._row(ids[texts[0].before], branches, training=False))
+            made.append(build(self._prefix(texts[0], ids, training=False), branches, self.pad))
         return made
+
+    def prefix(self, text: Text, training: bool) -> list[int]:
+        """Token ids of the shared prefix, SLOT where visual tokens go."""
+        return self._prefix(text, self._ids(text.pieces[:2]), training)
 
     def _ids(self, pieces: Iterable[str]) -> dict[str, list[int]]:
         distinct = list(dict.fromkeys(pieces))
         return dict(zip(distinct, self.encode(distinct), strict=True))
 
-    def _row(self, before: list[int], branches: list[Branch], training: bool) -> Row:
-        head = [int(self.tokenizer.bos_token_id)] * self.n_bos(training) + before
-        return build(head, self.n_visual, branches, self.pad)
+    def _prefix(self, text: Text, ids: dict[str, list[int]], training: bool) -> list[int]:
+        image = [SLOT] * self.n_visual
+        shown = [image, *[[*ids[text.between], *image]] * (text.images - 1)][: text.images]
+        bos = [int(self.tokenizer.bos_token_id)] * self.n_bos(training)
+        return [*bos, *ids[text.before], *(token for each in shown for token in each)]
 
 
-def build(head: list[int], n_visual: int, branches: Sequence[Branch], pad: int) -> Row:
-    """A row from token ids: head, image slots, then (prompt, target) for each branch.
+def build(prefix: Sequence[int], branches: Sequence[Branch], pad: int) -> Row:
+    """A row from token ids: the prefix, SLOT for visual tokens, then (prompt, target) by branch.
 
     The target of position i is the token at i + 1, so targets start at the last prompt token.
     """
-    n_prefix = len(head) + n_visual
-    tokens, positions = [*head, *[pad] * n_visual], [*range(n_prefix)]
+    n_prefix = len(prefix)
+    tokens, positions = [pad if i == SLOT else i for i in prefix], [*range(n_prefix)]
     branch = [0] * n_prefix
     target_pos, targets = [], []
     for number, (prompt, target) in enumerate(branches, 1):
@@ -108,7 +116,8 @@ def build(head: list[int], n_visual: int, branches: Sequence[Branch], pad: int) 
         positions += range(n_prefix, n_prefix + length)
         branch += [number] * length
     slot = np.full(len(tokens), -1, np.int32)
-    slot[len(head) : n_prefix] = np.arange(n_visual)
+    visual = np.flatnonzero(np.asarray(prefix) == SLOT)
+    slot[visual] = np.arange(len(visual))
     arrays = (np.asarray(x, np.int32) for x in (tokens, positions, branch))
     return Row(*arrays, slot, np.asarray(target_pos, np.int32), np.asarray(targets, np.int32))
 

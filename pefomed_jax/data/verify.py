@@ -19,7 +19,7 @@ DEFAULT_CACHE = "~/.cache/pefomed_jax"
 
 def images(source: ListSource, cases: list[Case], cache: str = "") -> dict[str, str]:
     """What is wrong with the images of `cases`, by image name; {} when all open."""
-    names = list(dict.fromkeys(case.image for case in cases))
+    names = list(dict.fromkeys(name for case in cases for name in case.images))
     root = pathlib.Path(source.root).resolve()
     store = pathlib.Path(cache or DEFAULT_CACHE).expanduser() / "images"
     store = store / f"{hashlib.sha256(str(root).encode()).hexdigest()[:16]}.json"

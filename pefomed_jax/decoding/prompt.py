@@ -43,8 +43,7 @@ def prefill(model: mllm.MLLM, params: Any, batch: Batch, lanes: int = 1) -> Prom
     """Runs the prompts once."""
     apply = applier(model, params)
     cache = empty(model, *batch.tokens.shape, stack.is_stacked(params["llm"]["layers"]))
-    features = apply("encode", batch.images) if batch.features is None else batch.features
-    x = apply("embed", batch.tokens, batch.image_slot, apply("connect", features))
+    x = apply("embed", batch.tokens, batch.image_slot, apply("see", batch))
     branch, last = lanes_of(batch.branch, lanes)
     x, cache = apply("hidden", x, batch.positions, batch.branch, cache, True, last)
     position = jnp.take_along_axis(batch.positions, last, axis=1) + 1

@@ -103,15 +103,16 @@ def to_row(
 
     `n_tokens` are those of the answer, without its end. `log_prob` is the mean of the model's own
     natural log-probabilities of these and of the end, whatever was changed to choose them.
-    `cut` is true where the limit of tokens came before an end. A case without an answer, or without
-    a split, has no such field.
+    `cut` is true where the limit of tokens came before an end. A case without an answer, without
+    an image, or without a split, has no such field; `images` is there where it has several.
     """
     text = prompts.evaluate(case)
     n, cut = int(length), int(length) == len(tokens)
     own = {
         "id": case.id,
         "image": case.image,
-        "prompt": f"{text.before}{IMAGE}{text.after}",
+        "images": list(case.images),
+        "prompt": text.before + text.between.join([IMAGE] * text.images) + text.after,
         "reference": case.answer,
         "prediction": to_text(tokenizer, tokens[:n]),
         "n_tokens": n,
@@ -124,7 +125,8 @@ def to_row(
             f"case {case.id}: the model's scores are no numbers (mean log-probability "
             f"{own['log_prob']}); its weights, or model.dtype, cannot be right"
         )
-    optional = ("reference", "cut", "split")
+    optional = ("reference", "image", "cut", "split")
     left_out = {name for name in optional if not own[name]}
+    left_out |= {"images"} if text.images < 2 else set()
     shown = {name: value for name, value in own.items() if name not in left_out}
     return shown | {name: value for name, value in case.fields.items() if name not in own}

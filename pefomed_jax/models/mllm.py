@@ -55,6 +55,15 @@ class MLLM(nn.Module):
         x = self.ln_vision(self.vision(x, deterministic)[:, 1:])
         return x.reshape(b, i, *x.shape[1:])
 
+    def see(self, batch: Batch, deterministic: bool = True) -> Float[Array, "B visual D"]:
+        """Visual tokens of all images of a row, or of their features; none where I is 0."""
+        pixels = batch.images if batch.features is None else batch.features
+        if pixels.shape[1] == 0:
+            return jnp.zeros((len(pixels), 0, self.llm_config.width), self.compute.dtype)
+        encoded = batch.features is not None
+        features = pixels if encoded else self.encode(pixels, deterministic)
+        return self.connect(features, deterministic)
+
     def connect(
         self, features: Float[Array, "B I P E"], deterministic: bool = True
     ) -> Float[Array, "B visual D"]:
@@ -69,6 +78,8 @@ class MLLM(nn.Module):
     ) -> Float[Array, "B T D"]:
         """Token embeddings, with visual token image_slot in its place where image_slot ≥ 0."""
         text = self.llm.embed(tokens)
+        if visual.shape[1] == 0:  # cases of text alone
+            return shard_rows(text)
         slots = jnp.maximum(image_slot, 0)[:, :, None]
         spliced = jnp.take_along_axis(visual, slots, axis=1).astype(text.dtype)
         return shard_rows(jnp.where(image_slot[:, :, None] >= 0, spliced, text))
@@ -97,11 +108,7 @@ class MLLM(nn.Module):
     def target_logits(self, batch: Batch, deterministic: bool = True) -> Float[Array, "B A V"]:
         """Scores at `batch.target_pos` only: the full [B, T, V] never exists."""
         batch = jax.tree.map(jnp.asarray, batch)
-        features = batch.features
-        if features is None:
-            features = self.encode(batch.images, deterministic)
-        visual = self.connect(features, deterministic)
-        x = self.embed(batch.tokens, batch.image_slot, visual)
+        x = self.embed(batch.tokens, batch.image_slot, self.see(batch, deterministic))
         where = (batch.positions, batch.branch)
         x, _ = self.hidden(x, *where, None, deterministic, batch.target_pos)
         return self.logits(shard_rows(x), deterministic)

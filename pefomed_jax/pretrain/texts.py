@@ -81,10 +81,10 @@ class Writer:
         if kind < ASKED and asked:
             # shuffled, because the bucket may not hold all
             order = [asked[int(i)] for i in rng.permutation(len(asked))]
-            return [Case(name, "", q.question, q.answer, "base") for q in order]
+            return [Case(name, ("",), q.question, q.answer, "base") for q in order]
         short = kind >= ASKED + REPORTED
         answer = text.caption(content) if short else text.report(content)
-        return [Case(name, "", "", answer, "base", {"caption": short})]
+        return [Case(name, ("",), "", answer, "base", {"caption": short})]
 
     def _pair(self, words: str, cases: list[Case], rng: np.random.Generator) -> tokens.Row:
         """Plain words in the place of the image, then what a run would ask and its answers."""
@@ -94,7 +94,7 @@ class Writer:
         texts = [prompts.train(case, epoch=0) for case in cases]
         pieces = self.encoder.encode([texts[0].before, words])
         head = [int(self.encoder.tokenizer.bos_token_id), *pieces[0], *pieces[1]]
-        return tokens.build(head, 0, self._branches(texts), self.encoder.pad)
+        return tokens.build(head, self._branches(texts), self.encoder.pad)
 
     def _branches(self, texts: list[Text]) -> list[tuple[list[int], list[int]]]:
         """(prompt, answer with its end) of each text, as many as the bucket holds."""
@@ -111,7 +111,7 @@ class Writer:
         """Text on its own, every token a target."""
         target = [*self.encoder.encode([line])[0], self.encoder.eos]
         bos = int(self.encoder.tokenizer.bos_token_id)
-        return tokens.build([bos], 0, [([], target)], self.encoder.pad)
+        return tokens.build([bos], [([], target)], self.encoder.pad)
 
 
 def writer(tokenizer: Any, features: Float[np.ndarray, "N P E"], concat: int, seed: int) -> Writer:

@@ -53,10 +53,9 @@ class Evaluator:
         self.train = spread(splits.train, self.config.eval.train_limit)
         encoding = pipeline.Loader.of(source, tokenizer, self.config).encoding
         self._prompts = encoding.prompts
-        # one T for all sets of cases: one compilation
-        self._length = pipeline.row_length(
-            encoding.prompt_rows([*self.val, *self.test, *self.train])
-        )
+        # one shape for all sets of cases: one compilation
+        every = [*self.val, *self.test, *self.train]
+        self._shape = asked.shape_of(every, encoding.prompt_rows(every))
         options = Options(self.config.eval.max_new_tokens, base_lib.ends(self.config, tokenizer))
         self._generate = make_generate(pieces.model, options)
         self._dtype = pieces.model.compute.dtype
@@ -101,7 +100,7 @@ class Evaluator:
             cases,
             self._tokenizer,
             self.config,
-            length=self._length,
+            shape=self._shape,
             process_index=jax.process_index(),
             process_count=jax.process_count(),
         )

@@ -41,19 +41,20 @@ class Cost:
     pair: float  # a (query, key) pair in the decoder
     visual: float  # a visual token in the connector
     image: float  # an image in the vision tower
+    slots: int  # visual tokens an image
 
     def step(self, batch: Batch) -> float:
         """Operations of a step on this batch (on its rows here, where processes share it)."""
         valid = np.asarray(batch.branch) >= 0
         # a token sees itself, and all before it in its own branch and the prefix: its position
         pairs = (np.asarray(batch.positions) + 1)[valid].sum(dtype=np.int64)
-        rows = np.count_nonzero(valid.any(axis=1))
-        images = 0 if batch.images is None else batch.images.shape[1] * rows
+        visual = np.count_nonzero(np.asarray(batch.image_slot) >= 0)
+        images = 0 if batch.images is None else visual / self.slots
         return (
             self.token * np.count_nonzero(valid)
             + self.target * np.count_nonzero(batch.weights)
             + self.pair * float(pairs)
-            + self.visual * np.count_nonzero(np.asarray(batch.image_slot) >= 0)
+            + self.visual * visual
             + self.image * images
         )
 
@@ -82,6 +83,7 @@ def cost(params: Tree, labels: Tree, model_config: Any) -> Cost:
         pair=(3 if trained else 1) * 4.0 * llm.width * llm.depth,
         visual=sums["connector"],
         image=sums["vision"] * (patches + 1) + attention,
+        slots=patches // model_config.concat,
     )
 
 

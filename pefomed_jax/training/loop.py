@@ -145,7 +145,7 @@ class Run:
         say(
             f"{config.task} on {self.source.name}: {n['train']} training, {n['val']} validation"
             f"{part}, {n['test']} test cases; {self.order.steps_per_epoch:.1f} steps an epoch, "
-            f"rows of (T, A) = {', '.join(map(str, self.order.buckets))}, "
+            f"rows of (T, A, I) = {', '.join(map(str, self.order.buckets))}, "
             f"{self.order.waste():.0%} padding"
         )
         say(

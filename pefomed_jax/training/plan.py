@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 from pefomed_jax import base as base_lib
 from pefomed_jax.batch import Batch
 from pefomed_jax.data import pipeline, prepare, sources
+from pefomed_jax.data.buckets import Bucket
 from pefomed_jax.decoding import merge
 from pefomed_jax.decoding.generate import make_generate
 from pefomed_jax.decoding.options import Options
@@ -65,7 +66,7 @@ def plan(config: ConfigDict) -> None:
     print()
     wrong = supplied.inspect(pieces, needed)
     shape, measured = row_shape(config, supplied.unreadable(needed) + wrong)
-    memory = step_memory(pieces, *shape), evaluation_memory(pieces, shape[0])
+    memory = step_memory(pieces, *shape), evaluation_memory(pieces, shape[0], shape[2])
     _print_memory(config, mesh, memory, shape, measured, note)
     if wrong:
         raise UserError(wrong[0])
@@ -81,8 +82,8 @@ def _mesh(config: ConfigDict) -> tuple[Mesh, str]:
         return mesh, f"{error}; the figures below are for one device holding everything"
 
 
-def row_shape(config: ConfigDict, needed: list[str]) -> tuple[tuple[int, int], str]:
-    """((T, A), where they come from): the largest bucket of the data, or an assumption."""
+def row_shape(config: ConfigDict, needed: list[str]) -> tuple[Bucket, str]:
+    """((T, A, I), where they come from): the largest bucket of the data, or an assumption."""
     if config.data.source != "phantom" and not needed:
         tokenizer = base_lib.tokenizer(config)
         source = sources.load(config)
@@ -92,17 +93,17 @@ def row_shape(config: ConfigDict, needed: list[str]) -> tuple[tuple[int, int], s
         return bucket, f"longest bucket of the data ({', '.join(counts)} cases)"
     if config.data.buckets:
         length = config.data.buckets[-1]
-        return (length, length - mllm.visual_tokens(config.model)), "last of data.buckets"
+        return (length, length - mllm.visual_tokens(config.model), 1), "last of data.buckets"
     length = mllm.visual_tokens(config.model) + TEXT
-    return (length, TEXT), f"assumed: {TEXT} tokens of text, all of them targets"
+    return (length, TEXT, 1), f"assumed: {TEXT} tokens of text, all of them targets"
 
 
-def abstract_batch(config: ConfigDict, length: int, answers: int) -> Batch:
+def abstract_batch(config: ConfigDict, length: int, answers: int, images: int = 1) -> Batch:
     """A training batch as shapes: config.train.batch_size rows of `length` tokens."""
-    return _shapes(config, config.train.batch_size, length, answers)
+    return _shapes(config, config.train.batch_size, length, answers, images)
 
 
-def _shapes(config: ConfigDict, rows: int, length: int, answers: int) -> Batch:
+def _shapes(config: ConfigDict, rows: int, length: int, answers: int, images: int) -> Batch:
     size = config.model.vision.image_size
     text = jax.ShapeDtypeStruct((rows, length), jnp.int32)
     target = jax.ShapeDtypeStruct((rows, answers), jnp.int32)
@@ -114,21 +115,21 @@ def _shapes(config: ConfigDict, rows: int, length: int, answers: int) -> Batch:
         target_pos=target,
         targets=target,
         weights=jax.ShapeDtypeStruct((rows, answers), jnp.float32),
-        images=jax.ShapeDtypeStruct((rows, 1, size, size, 3), jnp.uint8),
+        images=jax.ShapeDtypeStruct((rows, images, size, size, 3), jnp.uint8),
     )
 
 
-def step_memory(pieces: setup.Setup, length: int, answers: int) -> Memory:
-    """What the compiled training step takes on each device of the mesh, for rows of (T, A)."""
+def step_memory(pieces: setup.Setup, length: int, answers: int, images: int = 1) -> Memory:
+    """What the compiled training step takes on each device of the mesh, for rows of (T, A, I)."""
     state, frozen = pieces.abstract_state(), pieces.abstract_frozen()
-    batch = abstract_batch(pieces.config, length, answers)
+    batch = abstract_batch(pieces.config, length, answers, images)
     with jax.set_mesh(pieces.mesh):
         stats = _compile(pieces, pieces.jit_step().lower(state, frozen, batch)).memory_analysis()
     held = _bytes_a_device(frozen), _bytes_a_device(state)
     return Memory(*held, stats.argument_size_in_bytes - sum(held), stats.temp_size_in_bytes)
 
 
-def evaluation_memory(pieces: setup.Setup, length: int) -> Memory:
+def evaluation_memory(pieces: setup.Setup, length: int, images: int = 1) -> Memory:
     """What answering eval.batch_size prompts of `length` tokens takes while the state stays alive.
 
     Prompts are rows without their answers, so the T of the training rows is enough for them.
@@ -136,7 +137,7 @@ def evaluation_memory(pieces: setup.Setup, length: int) -> Memory:
     config, state, frozen = pieces.config, pieces.abstract_state(), pieces.abstract_frozen()
     batch = jax.tree.map(
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=rules.rows(pieces.mesh)),
-        _shapes(config, config.eval.batch_size, length, 1),
+        _shapes(config, config.eval.batch_size, length, 1, images),
     )
     params, copy = masks.merge(state.trainable, frozen), 0
     with jax.set_mesh(pieces.mesh):
@@ -179,7 +180,7 @@ def _print_memory(
     config: ConfigDict,
     mesh: Mesh,
     memory: tuple[Memory, Memory],
-    shape: tuple[int, int],
+    shape: Bucket,
     measured: str,
     note: str,
 ) -> None:
@@ -189,9 +190,9 @@ def _print_memory(
         print(f"note: {note}")
     print(
         f"memory on each device of a training step, batch {config.train.batch_size}, "
-        f"T={shape[0]}, A={shape[1]} ({measured}), remat={config.model.remat}, and of the "
-        f"evaluation, batch {config.eval.batch_size}, prompts of at most {shape[0]} and answers of "
-        f"{config.eval.max_new_tokens} tokens:"
+        f"T={shape[0]}, A={shape[1]}, I={shape[2]} ({measured}), remat={config.model.remat}, and "
+        f"of the evaluation, batch {config.eval.batch_size}, prompts of at most {shape[0]} and "
+        f"answers of {config.eval.max_new_tokens} tokens:"
     )
     print(f"  {'':<12}{'step':>8}{'evaluation':>18}")
     for name in (*(field.name for field in dataclasses.fields(Memory)), "total"):

@@ -19,7 +19,7 @@ def source(config: ConfigDict, vqa_rows: list[dict]):
 
 
 def rows(n: int) -> list[list[int]]:
-    cases = [Case(str(i), name, "q", "a", "test") for i, name in enumerate(IMAGES)]
+    cases = [Case(str(i), (name,), "q", "a", "test") for i, name in enumerate(IMAGES)]
     return [[int(case.id) for case in row] for row in together(cases, n)]
 
 
@@ -37,7 +37,7 @@ def test_a_row_is_its_questions_over_one_image(source, tokenizer, config: Config
     assert sorted(case.id for case in asked.cases) == sorted(case.id for case in cases)
     seen = []
     for batch, places in asked.batches():
-        assert batch.validate().tokens.shape == (2, asked.length)
+        assert batch.validate().tokens.shape == (2, asked.shape[0])
         assert len(places) % 3 == 0
         for i, case in enumerate(places):
             row, lane = divmod(i, 3)

@@ -9,12 +9,12 @@ from pefomed_jax.errors import UserError
 
 RNG = np.random.default_rng(5)
 N = 101
-IMAGES = [f"i{j}" for j in RNG.integers(0, 17, N)]
+IMAGES = [(f"i{j}",) for j in RNG.integers(0, 17, N)]
 LENGTHS, ANSWERS = RNG.integers(5, 30, N), RNG.integers(1, 5, N)
 
 
 def make(**changed) -> Order:
-    given = dict(prefix=10, seed=3, batch=8, branches=1, buckets=()) | changed
+    given = dict(prefix=np.full(N, 10), seed=3, batch=8, branches=1, buckets=()) | changed
     return Order(IMAGES, LENGTHS, ANSWERS, **given)
 
 
@@ -62,7 +62,7 @@ def test_order_does_not_depend_on_how_often_it_was_asked() -> None:
 
 def test_branches_fill_rows() -> None:
     order = make(branches=4)
-    sizes = np.bincount(np.unique(IMAGES, return_inverse=True)[1])
+    sizes = np.unique([name for (name,) in IMAGES], return_counts=True)[1]
     assert order.rows_per_epoch == sum(-(-n // 4) for n in sizes)
     assert make().rows_per_epoch == N
     assert order.steps_per_epoch == order.rows_per_epoch / 8
@@ -88,24 +88,29 @@ def test_a_case_longer_than_the_largest_bucket() -> None:
 
 def test_waste_is_the_share_of_padding() -> None:
     lengths = np.asarray([6, 22])
-    order = Order(["a", "b"], lengths, lengths // 2, prefix=10, seed=0, batch=2)
-    assert order.buckets == ((32, 16),)
+    order = Order(
+        [("a",), ("b",)], lengths, lengths // 2, prefix=np.asarray([10, 10]), seed=0, batch=2
+    )
+    assert order.buckets == ((32, 16, 1),)
     assert order.waste() == pytest.approx(1 - 48 / 64)
 
 
 def test_buckets_only_where_they_save() -> None:
     even = np.full(50, 60)
-    assert buckets.choose(even, even // 10, (62, 7), ()) == ((64, 8),)
+    one = np.ones(50, int)
+    assert buckets.choose(even, even // 10, one, (62, 7, 1), ()) == ((64, 8, 1),)
     mixed = np.concatenate([np.full(50, 60), np.full(50, 250)])
-    assert buckets.choose(mixed, mixed // 10, (255, 30), ()) == ((64, 8), (256, 32))
+    images = np.concatenate([one, 2 * one])
+    chosen = buckets.choose(mixed, mixed // 10, images, (255, 30, 3), ())
+    assert chosen == ((64, 8, 1), (256, 32, 3))
     clusters = np.repeat([60, 250, 500, 1000], 50)
-    chosen = buckets.choose(clusters, clusters // 10, (1000, 99), ())
+    chosen = buckets.choose(clusters, clusters // 10, np.zeros(200, int), (1000, 99, 0), ())
     assert len(chosen) == buckets.MAX_BUCKETS
     assert chosen == tuple(sorted(chosen))
-    assert chosen[-1] == (1024, 112)
+    assert chosen[-1] == (1024, 112, 0)
     spread = np.arange(20, 250)
-    given = buckets.choose(spread, spread // 10, (250, 25), (100, 300))
-    assert given == ((100, 16), (300, 32))
+    given = buckets.choose(spread, spread // 10, np.ones(230, int), (250, 25, 1), (100, 300))
+    assert given == ((100, 16, 1), (300, 32, 1))
 
 
 def test_a_million_cases_cost_a_moment() -> None:
@@ -113,9 +118,11 @@ def test_a_million_cases_cost_a_moment() -> None:
     import time
 
     rng = np.random.default_rng(0)
-    images = [str(i) for i in rng.integers(0, 100_000, 1_000_000)]
+    images = [(str(i),) for i in rng.integers(0, 100_000, 1_000_000)]
     lengths = rng.integers(20, 60, 1_000_000)
     start = time.process_time()
-    order = Order(images, lengths, lengths // 8, prefix=40, seed=1, batch=32, branches=8)
+    order = Order(
+        images, lengths, lengths // 8, prefix=np.full(10**6, 40), seed=1, batch=32, branches=8
+    )
     order.batch(3 * order.rows_per_epoch // 32)
     assert time.process_time() - start < 15

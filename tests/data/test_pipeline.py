@@ -122,8 +122,9 @@ def test_prompts_to_answer(source, tokenizer, config: ConfigDict) -> None:
 
 def test_prompts_of_a_given_length(source, tokenizer, config: ConfigDict) -> None:
     cases = source.cases("test")[:2]
-    ((batch, part),) = asked.eval_batches(source, cases, tokenizer, config, length=512)
+    ((batch, part),) = asked.eval_batches(source, cases, tokenizer, config, shape=(512, 2))
     assert batch.tokens.shape == (4, 512)
+    assert batch.images.shape == (4, 2, 16, 16, 3)
     assert part == cases
 
 
@@ -164,8 +165,8 @@ def test_no_cases_no_batches(source, tokenizer, config: ConfigDict) -> None:
 def test_the_control_gives_every_case_another_image(source) -> None:
     cases = source.cases("test")
     control = pipeline.control_images(cases)
-    assert [dataclasses.replace(c, image="") for c in control] == [
-        dataclasses.replace(c, image="") for c in cases
+    assert [dataclasses.replace(c, images=()) for c in control] == [
+        dataclasses.replace(c, images=()) for c in cases
     ]
     pairs = {(a.image, b.image) for a, b in zip(cases, control, strict=True)}
     assert all(a != b for a, b in pairs)

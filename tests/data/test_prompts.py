@@ -13,7 +13,7 @@ from pefomed_jax.data import prompts, quirks
 from pefomed_jax.data.encoding import Encoding
 from pefomed_jax.errors import UserError
 
-CASE = Case("c1", "a.png", "Is there a Mass (3.5 cm)?", "Yes: 3.5 cm.", "train")
+CASE = Case("c1", ("a.png",), "Is there a Mass (3.5 cm)?", "Yes: 3.5 cm.", "train")
 SECOND = "Based on the image, respond to this question with a short answer: "
 
 
@@ -157,7 +157,7 @@ def test_official_ids_piece_by_piece(shared: pathlib.Path, config: ConfigDict, l
     path = shared / "data" / "llama-tokenizer" / "expected_pieces.json"
     encoding = Encoding.of(llama, official(config))
     for number, expected in enumerate(json.loads(path.read_text())):
-        case = Case(str(number), "", expected["question"], expected["answer"], "train")
+        case = Case(str(number), ("",), expected["question"], expected["answer"], "train")
         text = max(encoding.prompts.train_variants(case), key=lambda t: len(t.after))
         assert f"{text.before}<imagehere>{text.after}" == expected["prompt_text"]
         epoch = next(e for e in range(99) if encoding.prompts.train(case, e) == text)

@@ -15,7 +15,7 @@ from pefomed_jax.errors import UserError
 SIZES = {"clef": 70, "roco": 23, "medicat": 6}
 RATIOS = (("roco", 60), ("clef", 30), ("medicat", 10))
 CASES = [
-    Case(f"{name}/train-row{i}", f"{name}/{i}.png", "", "clear.", "train", {"layout": "caption"})
+    Case(f"{name}/train-row{i}", (f"{name}/{i}.png",), "", "clear.", "train", {"layout": "caption"})
     for name, n in SIZES.items()
     for i in range(n)
 ]
@@ -35,8 +35,8 @@ def drawn(order: Order, n_epochs: int) -> list[list[str]]:
 def make(seed: int = 3, pairs: tuple = RATIOS) -> Order:
     ones = np.ones(len(CASES), np.int64)
     mix = ratios.make(CASES, pairs, seed)
-    images = [case.image for case in CASES]
-    return Order(images, 9 * ones, ones, prefix=4, seed=seed, batch=8, mix=mix)
+    images = [case.images for case in CASES]
+    return Order(images, 9 * ones, ones, prefix=4 * ones, seed=seed, batch=8, mix=mix)
 
 
 def test_every_epoch_has_the_weights_and_no_case_comes_early() -> None:

@@ -8,11 +8,11 @@ from ml_collections import ConfigDict
 
 from pefomed_jax.batch import Case
 from pefomed_jax.data.encoding import Encoding
-from pefomed_jax.data.tokens import Row, build, collate
+from pefomed_jax.data.tokens import SLOT, Row, build, collate
 
 
 def test_a_row_by_hand() -> None:
-    row = build([1, 10], 3, [([20, 21], [30, 2]), ([22], [31, 32, 2])], pad=0)
+    row = build([1, 10, SLOT, SLOT, SLOT], [([20, 21], [30, 2]), ([22], [31, 32, 2])], pad=0)
     assert row.tokens.tolist() == [1, 10, 0, 0, 0, 20, 21, 30, 2, 22, 31, 32, 2]
     assert row.positions.tolist() == [0, 1, 2, 3, 4, 5, 6, 7, 8, 5, 6, 7, 8]
     assert row.branch.tolist() == [0] * 5 + [1] * 4 + [2] * 4
@@ -22,19 +22,19 @@ def test_a_row_by_hand() -> None:
 
 
 def test_one_branch_is_the_causal_row() -> None:
-    row = build([1, 10], 2, [([20, 21], [30, 2])], pad=0)
+    row = build([1, 10, SLOT, SLOT], [([20, 21], [30, 2])], pad=0)
     assert row.positions.tolist() == list(range(8))
     assert (row.tokens[row.target_pos + 1] == row.targets).all()
 
 
 def test_a_prompt_row_has_no_targets() -> None:
-    row = build([1], 2, [([20, 21], [])], pad=9)
+    row = build([1, SLOT, SLOT], [([20, 21], [])], pad=9)
     assert row.tokens.tolist() == [1, 9, 9, 20, 21]
     assert len(row.targets) == len(row.target_pos) == 0
 
 
 CASES = [
-    Case(f"q{i}", "a.png", question, answer, "train")
+    Case(f"q{i}", ("a.png",), question, answer, "train")
     for i, (question, answer) in enumerate(
         [("Is it big?", "no"), ("Where is the café?", "left — lower lobe"), ("Why?", "α")]
     )
@@ -76,12 +76,12 @@ def test_measured_lengths_are_the_longest_of_all_epochs(tokenizer, config: Confi
     measured = encoding.measure(CASES)
     rows = [encoding.train_rows([[c] for c in CASES], [epoch] * 3) for epoch in range(20)]
     lengths = np.max([[len(row.tokens) for row in epoch] for epoch in rows], axis=0)
-    assert (measured.lengths + encoding.n_prefix == lengths).all()
+    assert (measured.lengths + encoding.n_prefix() == lengths).all()
     assert measured.answers.tolist() == [len(row.targets) for row in rows[0]]
 
 
 def test_collate_pads_to_the_bucket() -> None:
-    rows: list[Row | None] = [build([1], 1, [([5], [6, 2])], pad=7), None]
+    rows: list[Row | None] = [build([1, SLOT], [([5], [6, 2])], pad=7), None]
     images = np.zeros((2, 1, 4, 4, 3), np.uint8)
     batch = collate(rows, 8, 4, images, pad=7)
     assert batch.tokens.tolist() == [[1, 7, 5, 6, 2, 7, 7, 7], [7] * 8]

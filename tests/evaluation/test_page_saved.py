@@ -25,7 +25,7 @@ class Drawn:
         self.images, self.mode = list(images), mode
 
     def cases(self, split):
-        return [Case(f"c{i}", name, "q", "yes", split) for i, name in enumerate(self.images)]
+        return [Case(f"c{i}", (name,), "q", "yes", split) for i, name in enumerate(self.images)]
 
     def image(self, case):
         level = 20 * (1 + self.images.index(case.image))

@@ -31,7 +31,7 @@ def batch(first):
 
 def case(i):
     fields = {"answer_type": "OPEN", "id": "not this", "findings": ["line"]}
-    return Case(f"c{i}", f"{i}.png", f"what {i}?", f"answer {i}", "test", fields)
+    return Case(f"c{i}", (f"{i}.png",), f"what {i}?", f"answer {i}", "test", fields)
 
 
 @jax.jit
@@ -113,7 +113,7 @@ def test_a_case_draws_with_a_key_of_its_own(prompts):
 
 
 def test_what_is_unknown_is_left_out(prompts):
-    bare = Case("a", "a.png", "why?", "", "")
+    bare = Case("a", ("a.png",), "why?", "", "")
     row = lib.to_row(bare, prompts, Words(), np.array([5, 2, 2]), 1, -1.0)
     assert list(row) == ["id", "image", "prompt", "prediction", "n_tokens", "log_prob"]
 

@@ -72,7 +72,7 @@ def test_a_step_counts_what_is_there(model_config):
 
 def only(name):
     names = ("token", "target", "pair", "visual", "image")
-    return flops.Cost(**{n: float(n == name) for n in names})
+    return flops.Cost(**{n: float(n == name) for n in names}, slots=4)
 
 
 def visible_pairs(batch):

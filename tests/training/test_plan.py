@@ -98,11 +98,11 @@ def test_a_rule_that_matches_nothing_is_an_error_here_too(tmp_path):
 
 def test_row_shape_is_assumed_where_there_is_no_data():
     shape, said = plan.row_shape(config_lib.make("mrg", "7b"), ["data"])
-    assert shape == (256 + 128, 128)
+    assert shape == (256 + 128, 128, 1)
     assert "assumed" in said
     config = config_lib.make("mrg", "7b")
     config.data.buckets = (320, 512)
-    assert plan.row_shape(config, ["data"])[0] == (512, 256)
+    assert plan.row_shape(config, ["data"])[0] == (512, 256, 1)
 
 
 def test_missing_weights_do_not_stop_the_measuring(tmp_path, capsys):

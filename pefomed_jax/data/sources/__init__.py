@@ -8,9 +8,8 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from pefomed_jax.batch import Case
+from pefomed_jax.data.sources import options
 from pefomed_jax.errors import UserError, nearest
-
-MODULES = {name: f"pefomed_jax.data.sources.{name}" for name in ("phantom", "vqa_rad", "pefomed")}
 
 
 @runtime_checkable
@@ -26,18 +25,39 @@ class Source(Protocol):
         """The cases of 'train', 'val' or 'test', in the set's own order; [] for no such split."""
         ...
 
-    def image(self, case: Case) -> Image.Image | np.ndarray:
-        """The image of a case as stored: a picture, or uint8 [H, W] or [H, W, 3]."""
+    def image(self, case: Case, number: int = 0) -> Image.Image | np.ndarray:
+        """case.images[number] as stored: a picture, or uint8 [H, W] or [H, W, 3]."""
         ...
 
 
+def names(config: ConfigDict) -> list[str]:
+    """The sets that config.data.source names. Errors: an unknown one, a set for another task."""
+    found = config.data.source.split("+")
+    for name in found:
+        if name not in options.TASKS:
+            known = ", ".join(options.TASKS)
+            near = nearest(name, options.TASKS)
+            raise UserError(f"data.source '{name}' is not one of {known}{near}")
+        if config.task not in (tasks := options.TASKS[name]):
+            files = " or ".join(f"configs/{task}.py" for task in tasks)
+            raise UserError(
+                f"data.source {name} does not serve configs/{config.task}.py: use {files}"
+            )
+    if len(set(found)) < len(found):
+        raise UserError(f"data.source '{config.data.source}' names a set twice: name each once")
+    return found
+
+
 def load(config: ConfigDict) -> Source:
-    """The source config.data.source names. Errors: an unknown name, a set for another task."""
-    name = config.data.source
-    if name not in MODULES:
-        known = ", ".join(MODULES)
-        raise UserError(f"data.source '{name}' is not one of {known}{nearest(name, MODULES)}")
-    if name == "vqa_rad" and config.task != "vqa":
-        raise UserError("data.source vqa_rad holds questions, not reports: use configs/vqa.py")
-    # imported on demand: the embedded source brings a data-set library along
-    return importlib.import_module(MODULES[name]).load(config)
+    """The source config.data.source names, or their mixture. Errors: see `names` and the sets."""
+    made = [_load(name, config) for name in names(config)]
+    if len(made) == 1:
+        return made[0]
+    from pefomed_jax.data.sources.mixture import Mixture  # it needs the protocol above
+
+    return Mixture(made)
+
+
+def _load(name: str, config: ConfigDict) -> Source:
+    # imported on demand: some bring a library along
+    return importlib.import_module(f"pefomed_jax.data.sources.{name}").load(config)

@@ -5,8 +5,9 @@ import difflib
 import json
 import pathlib
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
+from ml_collections import ConfigDict
 from PIL import Image
 
 from pefomed_jax.batch import Case
@@ -31,6 +32,14 @@ class RowError(ValueError):
     """Raised while one row is read: (field, problem, remedy)."""
 
 
+class Broken(NamedTuple):
+    """Stands in the place of a row that its file's format does not allow."""
+
+    field: str
+    problem: str
+    remedy: str
+
+
 @dataclasses.dataclass
 class ListSource:
     """Cases read from lists under `root`; images are opened where they lie.
@@ -53,13 +62,13 @@ class ListSource:
         """The readable cases of 'train', 'val' or 'test'; [] for a split that the set has not."""
         return self._cases.get(split, [])
 
-    def path(self, case: Case) -> pathlib.Path:
-        """The image file of a case."""
-        return pathlib.Path(self.root) / case.image
+    def path(self, case: Case, number: int = 0) -> pathlib.Path:
+        """An image file of a case."""
+        return pathlib.Path(self.root) / case.images[number]
 
-    def image(self, case: Case) -> Image.Image:
-        """The image of a case, as stored."""
-        return Image.open(self.path(case))
+    def image(self, case: Case, number: int = 0) -> Image.Image:
+        """An image of a case, as stored."""
+        return Image.open(self.path(case, number))
 
     def add(
         self,
@@ -72,9 +81,11 @@ class ListSource:
         """Reads the rows to keep with `read(row, number, split)`; a RowError sets a row aside."""
         cases = self._cases.setdefault(split, [])
         for number, row in enumerate(rows, 1):
-            if not keep(row):
-                continue
             try:
+                if isinstance(row, Broken):
+                    raise RowError(*row)
+                if not keep(row):
+                    continue
                 case = read(row, number, split)
                 if case.id in self.where:
                     first = self.where[case.id][1]
@@ -132,13 +143,20 @@ def find_image(root: pathlib.Path, name: str, folders: tuple[str, ...], field: s
     raise RowError(field, f"no image {tried}", "add the file or delete the row")
 
 
-def folder_of(config_dir: str, source: str) -> pathlib.Path:
-    """The data folder. Errors: none was named, or it is not there."""
-    if not config_dir:
-        raise UserError(f"{source} reads files of yours: set --config.data.dir=FOLDER")
-    path = pathlib.Path(config_dir).expanduser()
+def folder_of(config: ConfigDict, name: str) -> pathlib.Path:
+    """Where a set lies: data.<name>.dir, or data.dir. Errors: neither is set, or it is not there.
+
+    In a mixture, data.dir holds a folder of each name.
+    """
+    own, common = config.data[name].dir, config.data.dir
+    mixed = "+" in config.data.source
+    field = f"data.{name}.dir" if own or mixed else "data.dir"
+    if not (own or common):
+        raise UserError(f"{name} reads files of yours: set --config.{field}=FOLDER")
+    path = pathlib.Path(own or common).expanduser()
+    path = path / name if mixed and not own else path
     if not path.exists():
-        raise UserError(f"data.dir: no folder {path}; set --config.data.dir to where the data lie")
+        raise UserError(f"{field}: no folder {path}; set --config.{field} to where {name} lies")
     return path
 
 

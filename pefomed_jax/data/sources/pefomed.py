@@ -35,18 +35,35 @@ KEYS = {  # of a layout: (image, question, answer)
     "iuxray": ("image_path", "", "report"),
     "caption": ("image", "", "caption"),
 }
+SEEN = 100  # rows that tell whose a list is
 FIELDS = ("qid", "answer_type", "question_type", "phrase_type", "image_id")
 
 
 def load(config: ConfigDict) -> files.ListSource:
     """The source. Errors: no training list, or lists for another task."""
-    root = files.folder_of(config.data.dir, "pefomed")
+    return read("pefomed", files.folder_of(config, "pefomed"), config)
+
+
+def holds(root: pathlib.Path) -> bool:
+    """Whether a folder has lists in PeFoMed's form; other releases have a train.json as well."""
+    lists = [root / name for names in LISTS.values() for name in names]
+    found = next((path for path in lists if path.is_file()), None)
+    content = None if found is None else files.read_json(found)
+    if isinstance(content, list):
+        keys = [[key for key in layout if key] for layout in KEYS.values()]
+        rows = [row for row in content[:SEEN] if isinstance(row, dict)]
+        return any(set(each) <= row.keys() for each in keys for row in rows)
+    return isinstance(content, dict) and any(isinstance(v, list) for v in content.values())
+
+
+def read(name: str, root: pathlib.Path, config: ConfigDict) -> files.ListSource:
+    """The source `name` from PeFoMed's lists in a folder. Errors: see `load`."""
     if not root.is_dir():
         raise UserError(f"data.dir: {root} is a file; name the folder that holds train.json")
     inside = sorted(p for p in root.iterdir() if p.is_dir())
     folders = [root] if _lists(root) else [folder for folder in inside if _lists(folder)]
     task = {"vqa": "vqa", "caption": "caption", "mrg": "report"}[config.task]
-    source = files.ListSource("pefomed", task, str(root))
+    source = files.ListSource(name, task, str(root))
     for folder in folders:
         for split, path in _lists(folder).items():
             _add(source, split, path, config.task)
@@ -141,7 +158,7 @@ def _case(
     fields = {"layout": layout, **files.own_fields(row, FIELDS)}
     # a report list may name an image twice, a question list numbers its rows
     name = (folder / f"{split}-{row.get('qid', f'row{number}')}").as_posix()
-    return Case(name, image, question, answer, split, fields)
+    return Case(name, (image,), question, answer, split, fields)
 
 
 def _mimic_case(
@@ -154,4 +171,4 @@ def _mimic_case(
     answer = files.text({name: reports[0]}, name)
     image = _image(root, folder, name, name)
     case_id = (folder / f"{split}-row{number}").as_posix()
-    return Case(case_id, image, "", answer, split, {"layout": "mimiccxr"})
+    return Case(case_id, (image,), "", answer, split, {"layout": "mimiccxr"})

@@ -47,7 +47,7 @@ def load(place: str, prompt: str) -> ListSource:
             raise RowError("path", f"the name of {shown} is not UTF-8", "rename the file")
         if not (root / name).is_file():
             raise RowError("path", f"{name} is missing", "correct its path")
-        return Case(name, name, prompt, "", split)
+        return Case(name, (name,), prompt, "", split)
 
     source.add("", path.name, names, read, keep=bool)
     return source

@@ -33,7 +33,7 @@ FIELDS = ("qid", "answer_type", "question_type", "phrase_type", "image_organ")
 
 def load(config: ConfigDict) -> files.ListSource:
     """The source. Errors: neither layout is in config.data.dir."""
-    path = files.folder_of(config.data.dir, "vqa_rad")
+    path = files.folder_of(config, "vqa_rad")
     root = path if path.is_dir() else path.parent
     source = files.ListSource("vqa_rad", "vqa", str(root))
     read = functools.partial(_case, root)
@@ -80,4 +80,4 @@ def _case(root: pathlib.Path, row: Any, number: int, split: str) -> Case:
     question, answer = files.text(row, "question"), files.text(row, "answer")
     image = files.find_image(root, files.text(row, "image_name"), FOLDERS, "image_name")
     name = f"{split}-{row.get('qid', f'row{number}')}"
-    return Case(name, image, question, answer, split, files.own_fields(row, FIELDS))
+    return Case(name, (image,), question, answer, split, files.own_fields(row, FIELDS))

@@ -41,9 +41,9 @@ class Source:
         cases = [case for record in records for case in _cases(record, split, self.task)]
         return sorted(cases, key=lambda case: case.id)
 
-    def image(self, case: Case) -> UInt8[np.ndarray, "H W"]:
+    def image(self, case: Case, number: int = 0) -> UInt8[np.ndarray, "H W"]:
         """The grey picture of a case."""
-        record = self._records(case.split)[self._places(case.split)[case.image]]
+        record = self._records(case.split)[self._places(case.split)[case.images[number]]]
         return np.asarray(Image.open(io.BytesIO(record["image"])))
 
     def __getstate__(self) -> dict[str, Any]:
@@ -77,14 +77,14 @@ def _cases(record: dict[str, Any], split: str, task: str) -> list[Case]:
     fields = {"findings": [str(x, "utf-8") for x in record["findings"]]}
     if task != "vqa":
         answer = record["report" if task == "mrg" else "caption"].decode()
-        return [Case(name, name, "", answer, split, fields)]
+        return [Case(name, (name,), "", answer, split, fields)]
     asked = record["questions"]
     columns = ("question", "answer", "answer_type", "question_type")
     rows = zip(*([str(x, "utf-8") for x in asked[c]] for c in columns), strict=True)
     return [
         Case(
             f"{name}-q{n}",
-            name,
+            (name,),
             q,
             a,
             split,
