@@ -30,6 +30,11 @@ class Case:
     fields: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
+    def source(self) -> str:
+        """The part of a mixture, or the folder of lists, that it is from; '' where there is one."""
+        return self.id.partition("/")[0] if "/" in self.id else ""
+
+    @property
     def image(self) -> str:
         """The first of its images; '' for a case of text alone."""
         return self.images[0] if self.images else ""

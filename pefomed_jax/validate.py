@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 
 from pefomed_jax import config as config_lib
 from pefomed_jax.data import sources
-from pefomed_jax.data.sources import options
+from pefomed_jax.data.sources import files, options
 from pefomed_jax.errors import UserError, nearest
 from pefomed_jax.weights import hub
 
@@ -29,6 +29,7 @@ CHOICES = {
     "optimizer.schedule": ("step", "epoch"),
     **{f"data.{field}": choices for field, choices in options.CHOICES.items()},
 }
+FOLDER = "the folder of data set"  # begins a line of `missing`
 BASES = ("", "tiny", "random")  # or a folder
 AT_LEAST = {
     "seed": 0,
@@ -247,8 +248,9 @@ def missing(config: ConfigDict) -> list[str]:
             need += _path(config, f"weights.{part}", what)
     if config.tokenizer != "tiny":
         need += _path(config, "tokenizer", "the decoder's tokenizer (a Hugging Face folder)")
-    if config.data.source != "phantom":
-        need += _path(config, "data.dir", f"the folder of data set '{config.data.source}'")
+    for name in sources.names(config):
+        if name != "phantom":
+            need += _there(*files.place_of(config, name), f"{FOLDER} '{name}'")
     for path in ("weights.checkpoint", "data.instructions"):
         if get(config, path):
             need += _path(config, path, "file")
@@ -256,7 +258,10 @@ def missing(config: ConfigDict) -> list[str]:
 
 
 def _path(config: ConfigDict, path: str, what: str) -> list[str]:
-    value = get(config, path)
+    return _there(path, get(config, path), what)
+
+
+def _there(path: str, value: str, what: str) -> list[str]:
     if path == "weights.llm" and value and hub.is_id(value):
         return []
     if not value:

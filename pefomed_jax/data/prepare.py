@@ -9,16 +9,18 @@ import dataclasses
 import hashlib
 import json
 import pathlib
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
 
 from pefomed_jax.batch import Case
-from pefomed_jax.data import verify
+from pefomed_jax.data import facts
 from pefomed_jax.data.encoding import Encoding
 from pefomed_jax.data.sources import Source
 from pefomed_jax.data.sources.files import BadRow, ListSource
+from pefomed_jax.data.sources.mixture import Mixture
 from pefomed_jax.errors import UserError
 
 BAD_ROWS = "bad_rows.jsonl"
@@ -101,22 +103,50 @@ def digest(splits: Splits) -> str:
 def _carve(
     name: str, train: list[Case], val: list[Case], config: ConfigDict
 ) -> tuple[list[Case], list[Case], list[str]]:
-    """Training and validation cases; where a set has no validation split, images are set aside."""
+    """Training and validation cases; where a set has no validation split, some are set aside.
+
+    Whole patients are, or studies, or images: what the set's own fields tell apart.
+    """
     if val or not train:
         return train, val, []
-    names = list(dict.fromkeys(case.image for case in train))
+    word, belongs = unit(train)
+    names = list(dict.fromkeys(belongs))
     n = min(len(names) - 1, max(1, round(config.data.val_fraction * len(names))))
     if config.data.val_fraction <= 0 or n < 1:
         return train, [], [f"{name} has no validation split and none is carved"]
     chosen = np.random.default_rng([config.seed, len(names)]).permutation(len(names))[:n]
     aside = {names[i] for i in chosen}
-    val = [dataclasses.replace(case, split="val") for case in train if case.image in aside]
-    train = [case for case in train if case.image not in aside]
+    of_val = [it in aside for it in belongs]
+    val = [
+        dataclasses.replace(c, split="val")
+        for c, is_val in zip(train, of_val, strict=True)
+        if is_val
+    ]
+    train = [c for c, is_val in zip(train, of_val, strict=True) if not is_val]
     note = (
-        f"{name} has no validation split: {n} of {len(names)} training images "
+        f"{name} has no validation split: {n} of {len(names)} training {word} "
         f"({len(val)} cases) set aside for validation, {len(train)} cases left to train on"
     )
     return train, val, [note]
+
+
+def unit(cases: Sequence[Case]) -> tuple[str, list[str]]:
+    """What must not be parted, in a word, and which of them each case belongs to.
+
+    A case belongs to its patient, where the set knows no patient to its study, else to its images.
+    """
+    found = [_unit(case) for case in cases]
+    words = dict.fromkeys(word for word, _ in found)
+    return " or ".join(words), [
+        f"{case.source}/{name}" for case, (_, name) in zip(cases, found, strict=True)
+    ]
+
+
+def _unit(case: Case) -> tuple[str, str]:
+    for field, word in (("patient_id", "patients"), ("study_id", "studies")):
+        if name := case.fields.get(field):
+            return word, f"{field} {name}"
+    return ("images", "\n".join(case.images)) if case.images else ("cases", case.id)
 
 
 def _check(
@@ -124,12 +154,12 @@ def _check(
 ) -> dict[int, BadRow]:
     """Bad rows by the index of their case."""
     bad: dict[int, BadRow] = {}
-    if isinstance(source, ListSource):
-        problems = verify.images(source, cases, config.data.cache)
-        remedy = "replace the file or delete the row"
-        for i, case in enumerate(cases):
-            if problem := problems.get(case.image):
-                bad[i] = _bad(source, case, "image", f"{case.image} {problem}", remedy)
+    known = facts.of(source, cases, config.data.cache) if _is_read(source) else {}
+    for i, case in enumerate(cases):
+        for name in case.images:
+            if name in known and (problem := known[name].problem):
+                problem, remedy = f"{name} {problem}", "replace the file or delete the row"
+                bad.setdefault(i, _bad(source, case, "image", problem, remedy))
     if encoding and trained and config.data.buckets and cases:
         largest = max(config.data.buckets)
         lengths = encoding.measure(cases).lengths + encoding.prefixes(cases)
@@ -141,10 +171,19 @@ def _check(
 
 
 def _bad(source: Source, case: Case, field: str, problem: str, remedy: str) -> BadRow:
+    if isinstance(source, Mixture):
+        part, own = source.own(case)
+        row = _bad(part, own, field, problem, remedy)
+        return dataclasses.replace(row, file=f"{part.name}/{row.file}")
     if isinstance(source, ListSource):
-        file, row = source.where[case.id]
-        return BadRow(file, row, field, problem, remedy)
-    return BadRow(f"{source.name}/{case.id}", 1, field, problem, remedy)
+        return BadRow(*source.where[case.id], field, problem, remedy)
+    return BadRow(case.id, 1, field, problem, remedy)
+
+
+def _is_read(source: Source) -> bool:
+    """Whether it has files of somebody else's, not only drawings of ours."""
+    parts = source.parts.values() if isinstance(source, Mixture) else [source]
+    return any(isinstance(part, ListSource) for part in parts)
 
 
 def _bad_rows_of(workdir: str | pathlib.Path) -> pathlib.Path:

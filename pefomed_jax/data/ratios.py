@@ -41,7 +41,7 @@ def make(cases: Sequence[Case], ratios: Sequence[tuple[str, float | int]], seed:
     """The mix of (folder, weight) pairs. Errors: a folder without cases, or without a weight."""
     found: dict[str, list[int]] = collections.defaultdict(list)
     for i, case in enumerate(cases):
-        found[case.id.partition("/")[0] if "/" in case.id else ""].append(i)
+        found[case.source].append(i)
     named = [name for name, _ in ratios]
     known = ", ".join(filter(None, found)) or "none, the lists lie in data.dir itself"
     away = f"(folders: {known}); --config.data.ratios='()' mixes by size"

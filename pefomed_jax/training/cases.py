@@ -11,13 +11,13 @@ from ml_collections import ConfigDict
 
 from pefomed_jax import base as base_lib
 from pefomed_jax.batch import Case
-from pefomed_jax.data import pipeline, prepare, sources, verify
+from pefomed_jax.data import facts, pipeline, prepare, sources
 from pefomed_jax.data import prompts as prompts_lib
 from pefomed_jax.data.prompts import Prompts
 from pefomed_jax.data.sources import Source, pictures
 from pefomed_jax.data.sources.files import BadRow
 from pefomed_jax.errors import UserError
-from pefomed_jax.validate import missing, validate
+from pefomed_jax.validate import FOLDER, missing, validate
 
 
 class Wanted(NamedTuple):
@@ -52,7 +52,7 @@ def settled(config: ConfigDict, wanted: Wanted) -> ConfigDict:
         if wanted.limit is not None:
             out.data.limit = out.eval.limit = wanted.limit
     validate(out)
-    need = [line for line in missing(out) if not (wanted.images and "config.data.dir" in line)]
+    need = [line for line in missing(out) if not (wanted.images and line.startswith(FOLDER))]
     if need:
         raise UserError(f"still needed: {'; '.join(need)}")
     return out
@@ -86,16 +86,16 @@ def find(config: ConfigDict, wanted: Wanted, listed: pathlib.Path) -> Found:
         prompts = dataclasses.replace(prompts, instructions=(prompts_lib.SLOT,), own=True)
     source = pictures.load(wanted.images, wanted.prompt)
     cases = source.cases("")[: wanted.limit or None]
-    problems = verify.images(source, cases, config.data.cache)
+    known = facts.of(source, cases, config.data.cache)
     bad = [*source.bad_rows]
     for case in cases:
-        if problem := problems.get(case.image):
+        if problem := known[case.image].problem:
             problem, remedy = f"{case.image} {problem}", "replace the file or delete it"
             bad.append(BadRow(*source.where[case.id], "path", problem, remedy))
     prepare.list_bad(bad, listed)
     for row in bad:
         print(f"not answered: {row}")
-    cases = [case for case in cases if case.image not in problems]
+    cases = [case for case in cases if not known[case.image].problem]
     if not cases:
         raise UserError(f"--images={wanted.images}: none of the {len(bad)} images opens")
     return Found(source, cases, prompts, bad)
@@ -114,6 +114,6 @@ def digest(found: Found) -> str:
     sums = hashlib.sha256()
     for case in found.cases:
         text = found.prompts.evaluate(case)
-        row = (case.id, case.image, text.before, text.after, case.answer, case.split)
+        row = (case.id, case.images, text.before, text.after, case.answer, case.split)
         sums.update(json.dumps(row).encode())
     return sums.hexdigest()[:16]

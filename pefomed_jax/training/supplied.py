@@ -10,6 +10,7 @@ from pefomed_jax import base as base_lib
 from pefomed_jax.data import prepare, prompts, sources
 from pefomed_jax.errors import UserError
 from pefomed_jax.training import setup, stage
+from pefomed_jax.validate import FOLDER
 from pefomed_jax.weights import trained
 
 
@@ -38,7 +39,7 @@ def inspect(pieces: setup.Setup, needed: list[str]) -> list[str]:
         attempt(lambda: _checkpoint(pieces))
     if there("data.instructions", config.data.instructions):
         attempt(lambda: prompts.make(config))
-    listed = config.data.source != "phantom" and there("data.dir", config.data.dir)
+    listed = config.data.source != "phantom" and not any(line.startswith(FOLDER) for line in needed)
     if listed and (unreadable(needed) or wrong):  # else the rows are measured anyway
         attempt(lambda: _data(config, tokenizer))
     return wrong

@@ -7,12 +7,9 @@ import re
 
 import pytest
 from ml_collections import ConfigDict
-from PIL import Image
 
-from pefomed_jax.data import prepare, sources, verify
+from pefomed_jax.data import prepare, sources
 from pefomed_jax.errors import UserError
-
-from .conftest import write_image
 
 
 @pytest.fixture
@@ -132,46 +129,6 @@ def test_nothing_left(root, tokenizer, config) -> None:
     (root / "test.json").write_text("[]")
     with pytest.raises(UserError, match="no test case is left"):
         run(tokenizer, config)
-
-
-@pytest.mark.parametrize("format", ["JPEG", "PNG", "TIFF"])
-def test_truncated_files_are_found(tmp_path: pathlib.Path, format: str) -> None:
-    path = tmp_path / f"a.{format.lower()}"
-    write_image(tmp_path / "a.png", size=(300, 300))
-    Image.open(tmp_path / "a.png").save(path, format)
-    assert verify.problem(path) == ""
-    truncate(path)
-    assert verify.problem(path).startswith("does not open (")
-    path.write_bytes(b"no image")
-    assert verify.problem(path).startswith("does not open (cannot identify")
-    path.unlink()
-    assert verify.problem(path) == "is missing"
-
-
-def test_images_are_opened_once(root, config, monkeypatch) -> None:
-    source = sources.load(config)
-    cases = source.cases("train")
-    opened = []
-    real = verify.problem
-
-    def watched(path: pathlib.Path) -> str:
-        opened.append(path.name)
-        return real(path)
-
-    monkeypatch.setattr(verify, "problem", watched)
-    assert verify.images(source, cases, config.data.cache) == {}
-    assert sorted(opened) == sorted({pathlib.Path(c.image).name for c in cases})
-    opened.clear()
-    assert verify.images(source, cases, config.data.cache) == {}
-    assert opened == []
-    truncate(root / "images" / "i2.png")
-    assert list(verify.images(source, cases, config.data.cache)) == ["images/i2.png"]
-    assert opened == ["i2.png"]
-    (root / "images" / "i1.png").unlink()
-    assert set(verify.images(source, cases, config.data.cache)) == {
-        "images/i1.png",
-        "images/i2.png",
-    }
 
 
 def test_a_cache_that_cannot_be_written_is_one_line(root, tokenizer, config, tmp_path) -> None:

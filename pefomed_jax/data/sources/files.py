@@ -143,18 +143,24 @@ def find_image(root: pathlib.Path, name: str, folders: tuple[str, ...], field: s
     raise RowError(field, f"no image {tried}", "add the file or delete the row")
 
 
-def folder_of(config: ConfigDict, name: str) -> pathlib.Path:
-    """Where a set lies: data.<name>.dir, or data.dir. Errors: neither is set, or it is not there.
+def place_of(config: ConfigDict, name: str) -> tuple[str, str]:
+    """The config field that says where a set lies, and the path: data.<name>.dir, or data.dir.
 
     In a mixture, data.dir holds a folder of each name.
     """
     own, common = config.data[name].dir, config.data.dir
     mixed = "+" in config.data.source
-    field = f"data.{name}.dir" if own or mixed else "data.dir"
-    if not (own or common):
+    if own or not mixed:
+        return (f"data.{name}.dir", own) if own else ("data.dir", common)
+    return f"data.{name}.dir", str(pathlib.Path(common) / name) if common else ""
+
+
+def folder_of(config: ConfigDict, name: str) -> pathlib.Path:
+    """Where a set lies, see `place_of`. Errors: the field is empty, or there is no such folder."""
+    field, place = place_of(config, name)
+    if not place:
         raise UserError(f"{name} reads files of yours: set --config.{field}=FOLDER")
-    path = pathlib.Path(own or common).expanduser()
-    path = path / name if mixed and not own else path
+    path = pathlib.Path(place).expanduser()
     if not path.exists():
         raise UserError(f"{field}: no folder {path}; set --config.{field} to where {name} lies")
     return path

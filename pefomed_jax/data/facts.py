@@ -1,0 +1,134 @@
+"""What is known of every image: does it open, how large it is, what it looks like.
+
+Each is decoded once; what was found is kept by size and time of change, so that a run that is
+killed goes on where it was.
+"""
+
+import concurrent.futures
+import contextlib
+import hashlib
+import itertools
+import pathlib
+import sqlite3
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from pefomed_jax.batch import Case
+from pefomed_jax.data import cache as cache_lib
+from pefomed_jax.data import images
+from pefomed_jax.data.sources import Source
+from pefomed_jax.data.sources.files import ListSource
+from pefomed_jax.data.sources.mixture import Mixture
+
+THREADS = 8  # Pillow decodes outside the interpreter's lock
+AT_ONCE = 256  # images between two writes
+SIDE = 16  # of the picture whose rising grey levels are the look of an image
+TABLE = """create table if not exists image
+    (name text primary key, stamp text, problem text, width int, height int, mode text,
+     look blob, digest blob)"""
+
+
+class Fact(NamedTuple):
+    """One image. Of one that does not open, only the problem is known."""
+
+    problem: str  # '': it opens
+    width: int = 0  # pixels, as height
+    height: int = 0
+    mode: str = ""  # of Pillow
+    look: bytes = b""  # 256 bits: where grey levels rise from left to right
+    digest: bytes = b""  # of its pixels: equal for copies
+
+
+Where = tuple[Case, int]  # a case, and which of its images
+
+
+def of(source: Source, cases: Sequence[Case], cache: str = "") -> dict[str, Fact]:
+    """The facts of all images of these cases, by name. `cache`: config.data.cache."""
+    if not isinstance(source, Mixture):
+        return _of(source, cases, cache)
+    found: dict[str, Fact] = {}
+    for name, part in source.parts.items():
+        mine = [source.own(case)[1] for case in cases if case.source == name]
+        found |= {f"{name}/{image}": fact for image, fact in _of(part, mine, cache).items()}
+    return found
+
+
+def _of(source: Source, cases: Sequence[Case], cache: str) -> dict[str, Fact]:
+    wanted = {image: (case, i) for case in cases for i, image in enumerate(case.images)}
+    if not isinstance(source, ListSource):  # drawn, not read
+        return {name: look(source, *where) for name, where in wanted.items()}
+    root = pathlib.Path(source.root).resolve()
+    store = cache_lib.folder(cache, "images") / f"{cache_lib.key(str(root))}.sqlite"
+    with cache_lib.locked(store), _opened(store) as table:
+        known = {row[0]: (row[1], Fact(*row[2:])) for row in table.execute("select * from image")}
+        stamps = {name: stamp(source.path(*where)) for name, where in wanted.items()}
+        new = [name for name in wanted if known.get(name, ("",))[0] != stamps[name]]
+        for name, fact in _looked(source, {name: wanted[name] for name in new}, table, stamps):
+            known[name] = (stamps[name], fact)
+    return {name: known[name][1] for name in wanted}
+
+
+@contextlib.contextmanager
+def _opened(store: pathlib.Path) -> Iterator[sqlite3.Connection]:
+    """The table of a store, begun anew where the file is damaged."""
+    table = sqlite3.connect(store)
+    try:
+        table.execute(TABLE)
+        table.execute("select * from image limit 1")
+    except sqlite3.DatabaseError:
+        table.close()
+        store.unlink()
+        table = sqlite3.connect(store)
+        table.execute(TABLE)
+    with contextlib.closing(table):
+        yield table
+
+
+def _looked(
+    source: Source, wanted: dict[str, Where], table: sqlite3.Connection, stamps: dict[str, str]
+) -> Iterator[tuple[str, Fact]]:
+    names = iter(wanted)
+    bar = tqdm(total=len(wanted), desc=f"{source.name}: images", delay=1, disable=None)
+    with bar, concurrent.futures.ThreadPoolExecutor(THREADS) as pool:
+        while some := list(itertools.islice(names, AT_ONCE)):
+            facts = list(pool.map(lambda name: look(source, *wanted[name]), some))
+            rows = [(name, stamps[name], *fact) for name, fact in zip(some, facts, strict=True)]
+            with table:  # one transaction
+                table.executemany("insert or replace into image values (?,?,?,?,?,?,?,?)", rows)
+            bar.update(len(some))
+            yield from zip(some, facts, strict=True)
+
+
+def look(source: Source, case: Case, number: int) -> Fact:
+    """Opens an image to its end: Pillow's verify() lets truncated JPEG files pass."""
+    try:
+        picture = source.image(case, number)
+        if isinstance(picture, np.ndarray):
+            picture = Image.fromarray(picture)
+        with picture:
+            size, mode = picture.size, picture.mode
+            picture.draft(None, (64, 64))  # JPEG: the whole file is read, at an eighth of the work
+            grey = images.to_rgb(picture).convert("L")
+    except FileNotFoundError:
+        return Fact("is missing")
+    except Image.DecompressionBombError:
+        return Fact(f"has more than {2 * Image.MAX_IMAGE_PIXELS} pixels")
+    except Exception as error:  # decoders raise whatever they like on broken files
+        return Fact(f"does not open ({' '.join(str(error).split())})")
+    small = np.asarray(grey.resize((SIDE + 1, SIDE), Image.Resampling.BOX), np.int16)
+    bits = np.packbits(small[:, 1:] > small[:, :-1]).tobytes()
+    digest = hashlib.blake2b(repr((size, mode)).encode() + grey.tobytes(), digest_size=16)
+    return Fact("", *size, mode, bits, digest.digest())
+
+
+def stamp(path: pathlib.Path) -> str:
+    """When a file was changed, and its size."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return "missing"
+    return f"{stat.st_mtime_ns}/{stat.st_size}"
