@@ -114,6 +114,8 @@ def _defaults(task: str, preset: str) -> ConfigDict:
                 "source": "phantom",  # docs/data.md lists them; several of stage 1: roco+clef
                 "dir": "",
                 "cache": "",  # where prepared data goes; default ~/.cache/pefomed_jax
+                "cache_pixels": False,  # keep decoded, resized images there
+                "cache_features": False,  # keep what the frozen vision tower makes of them
                 "limit": 0,  # training cases used; 0: all
                 "ratios": (),  # (("folder", weight), ...) of data.dir; (): by size
                 "branches": 1,  # questions about one image in a row, at most

@@ -14,6 +14,7 @@ import jax
 from ml_collections import ConfigDict
 
 from pefomed_jax import config as config_lib
+from pefomed_jax.data import quirks as quirks_lib
 from pefomed_jax.data import sources
 from pefomed_jax.data.sources import files, options
 from pefomed_jax.errors import UserError, nearest
@@ -188,6 +189,13 @@ def _data(config: ConfigDict) -> None:
         )
     sources.names(config)
     _ratios(data)
+    quirks = quirks_lib.resolve(config.quirks)
+    for field in ("cache_pixels", "cache_features"):
+        if data[field] and quirks.random_crop_flip:
+            raise UserError(
+                f"data.{field} keeps one picture of each image, quirks.random_crop_flip shows "
+                "another one every time: turn one of them off"
+            )
     buckets = data.buckets
     if any(type(b) is not int or b < 1 for b in buckets) or list(buckets) != sorted(set(buckets)):
         raise UserError(f"data.buckets={buckets} must be row lengths in rising order: (128,256)")

@@ -128,7 +128,7 @@ class _Make:
         picked = range(k * asked.size, min((k + 1) * asked.size, len(asked.rows)))
         mine = list(picked[self.share])
         mine += [picked[-1]] * (self.share.stop - self.share.start - len(mine))
-        opened = {i: asked.loader.images(asked.groups[i][0]) for i in dict.fromkeys(mine)}
+        opened = {i: asked.loader.visual(asked.groups[i][0]) for i in dict.fromkeys(mine)}
         rows = [asked.rows[i] for i in mine]
         length, images = asked.shape
         return k, asked.loader.collate(rows, [opened[i] for i in mine], (length, 1, images))

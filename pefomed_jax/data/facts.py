@@ -57,15 +57,39 @@ def of(source: Source, cases: Sequence[Case], cache: str = "") -> dict[str, Fact
     return found
 
 
+def places(source: Source, cases: Sequence[Case]) -> dict[str, Where]:
+    """Where each image of these cases is, by name."""
+    return {image: (case, i) for case in cases for i, image in enumerate(case.images)}
+
+
+def stamp_of(source: Source, case: Case, number: int) -> str:
+    """What changes with the file of an image; '' for one that is drawn."""
+    if isinstance(source, Mixture):
+        source, case = source.own(case)
+    return stamp(source.path(case, number)) if isinstance(source, ListSource) else ""
+
+
+def roots(source: Source) -> str:
+    """Whose images a source hands out: their folder, or the drawings themselves."""
+    if isinstance(source, Mixture):
+        return repr({name: roots(part) for name, part in source.parts.items()})
+    is_read = isinstance(source, ListSource)
+    return str(pathlib.Path(source.root).resolve()) if is_read else repr(source)
+
+
+def is_grey(mode: str) -> bool:
+    """Whether pictures of this mode of Pillow have equal channels once they are RGB."""
+    return mode in ("1", "L") or mode.startswith(("I", "F"))
+
+
 def _of(source: Source, cases: Sequence[Case], cache: str) -> dict[str, Fact]:
-    wanted = {image: (case, i) for case in cases for i, image in enumerate(case.images)}
+    wanted = places(source, cases)
     if not isinstance(source, ListSource):  # drawn, not read
         return {name: look(source, *where) for name, where in wanted.items()}
-    root = pathlib.Path(source.root).resolve()
-    store = cache_lib.folder(cache, "images") / f"{cache_lib.key(str(root))}.sqlite"
+    store = cache_lib.folder(cache, "images") / f"{cache_lib.key(roots(source))}.sqlite"
     with cache_lib.locked(store), _opened(store) as table:
         known = {row[0]: (row[1], Fact(*row[2:])) for row in table.execute("select * from image")}
-        stamps = {name: stamp(source.path(*where)) for name, where in wanted.items()}
+        stamps = {name: stamp_of(source, *where) for name, where in wanted.items()}
         new = [name for name in wanted if known.get(name, ("",))[0] != stamps[name]]
         for name, fact in _looked(source, {name: wanted[name] for name in new}, table, stamps):
             known[name] = (stamps[name], fact)

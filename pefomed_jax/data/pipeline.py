@@ -20,8 +20,10 @@ from pefomed_jax.batch import Batch, Case
 from pefomed_jax.data import images, ratios
 from pefomed_jax.data.buckets import Bucket, round_up
 from pefomed_jax.data.encoding import Encoding
+from pefomed_jax.data.kept import Kept
 from pefomed_jax.data.order import Order
 from pefomed_jax.data.sources import Source
+from pefomed_jax.data.store import Store
 from pefomed_jax.data.tokens import Row, collate
 from pefomed_jax.errors import UserError
 
@@ -42,29 +44,53 @@ class Loader:
         encoding = Encoding.of(tokenizer, config)
         return cls(source, encoding, config.model.vision.image_size, config.seed)
 
-    def images(self, case: Case, epoch: int = -1) -> UInt8[np.ndarray, "I H W 3"]:
-        """The images of a case as an epoch shows them; -1: evaluation."""
-        shown = [self.image(case, epoch, i) for i in range(len(case.images))]
-        return np.stack(shown) if shown else np.zeros((0, self.size, self.size, 3), np.uint8)
+    @property
+    def preparation(self) -> tuple[object, ...]:
+        """All that decides about a square beside its image: two loaders may share what is kept."""
+        return self.size, self.encoding.prompts.quirks.plain_convert
+
+    def visual(self, case: Case, epoch: int = -1) -> list[np.ndarray]:
+        """The images of a case as an epoch shows them, or their features; -1: evaluation."""
+        if self.features is not None:
+            return [self.features[name] for name in case.images]
+        return [self.image(case, epoch, i) for i in range(len(case.images))]
+
+    @property
+    def features(self) -> Store | None:
+        """What the tower made of the images, where that is kept."""
+        return self.source.features if isinstance(self.source, Kept) else None
+
+    def square(self, case: Case, number: int = 0) -> UInt8[np.ndarray, "H W 3"]:
+        """An image as a run without augmentation shows it."""
+        if isinstance(self.source, Kept) and self.source.squares is not None:
+            kept = self.source.squares[case.images[number]]
+            return np.broadcast_to(kept, (*kept.shape[:2], 3))
+        plain = self.encoding.prompts.quirks.plain_convert
+        return images.resize(images.to_rgb(self.source.image(case, number), plain=plain), self.size)
 
     def image(self, case: Case, epoch: int = -1, number: int = 0) -> UInt8[np.ndarray, "H W 3"]:
-        """One of them."""
+        """An image as an epoch shows it."""
         quirks = self.encoding.prompts.quirks
-        picture = images.to_rgb(self.source.image(case, number), plain=quirks.plain_convert)
         if not quirks.random_crop_flip:
-            return images.resize(picture, self.size)
+            return self.square(case, number)
+        picture = images.to_rgb(self.source.image(case, number), plain=quirks.plain_convert)
         name = f"{case.id}/{number}" if number else case.id
         rng = np.random.default_rng([self.seed, epoch + 1, zlib.crc32(name.encode())])
         return images.random_crop_flip(picture, self.size, rng)
 
     def collate(
-        self, rows: Sequence[Row | None], pixels: Sequence[np.ndarray], shape: Bucket
+        self, rows: Sequence[Row | None], visual: Sequence[list[np.ndarray]], shape: Bucket
     ) -> Batch:
         """Rows with the images of each as one batch; rows past the images are padding."""
-        length, answers, images = shape
-        stack = np.zeros((len(rows), images, self.size, self.size, 3), np.uint8)
-        for row, shown in zip(stack, pixels, strict=False):
-            row[: len(shown)] = shown
+        length, answers, n = shape
+        kept = self.features
+        size, dtype = (
+            ((self.size, self.size, 3), np.uint8) if kept is None else (kept.shape, kept.dtype)
+        )
+        stack = np.zeros((len(rows), n, *size), dtype)
+        for row, shown in zip(stack, visual, strict=False):
+            for i, each in enumerate(shown):
+                row[i] = each
         return collate(rows, length, answers, stack, self.encoding.encoder.pad)
 
 
@@ -175,8 +201,8 @@ class _TrainBatch:
         rows = [[self.cases[i] for i in row] for row in plan.rows[self.share]]
         epochs = plan.epochs[self.share]
         encoded = self.loader.encoding.train_rows(rows, epochs)
-        pixels = [self.loader.images(row[0], e) for row, e in zip(rows, epochs, strict=True)]
-        return k, self.loader.collate(encoded, pixels, plan.bucket)
+        visual = [self.loader.visual(row[0], e) for row, e in zip(rows, epochs, strict=True)]
+        return k, self.loader.collate(encoded, visual, plan.bucket)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -194,9 +220,9 @@ class _LossBatch:
         picked = range(k * self.size, min((k + 1) * self.size, len(self.cases)))
         mine = list(picked[self.share])
         missing = self.share.stop - self.share.start - len(mine)
-        pixels = [self.loader.images(self.cases[i]) for i in mine]
+        visual = [self.loader.visual(self.cases[i]) for i in mine]
         rows: list[Row | None] = [*(self.rows[i] for i in mine), *[None] * missing]
-        return k, self.loader.collate(rows, pixels, self.shape)
+        return k, self.loader.collate(rows, visual, self.shape)
 
 
 def run(

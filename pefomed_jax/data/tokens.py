@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int, UInt8
+from jaxtyping import Int, Shaped
 
 from pefomed_jax.batch import Batch
 from pefomed_jax.data.prompts import Text
@@ -126,10 +126,12 @@ def collate(
     rows: Sequence[Row | None],
     length: int,
     answers: int,
-    images: UInt8[np.ndarray, "B I H W 3"],
+    visual: Shaped[np.ndarray, "B I ..."],
     pad: int,
 ) -> Batch:
     """Rows padded to (T, A) = (length, answers); None is a row of padding only.
+
+    `visual` are images, uint8 [B, I, H, W, 3], or features, float [B, I, P, E].
 
     Errors: ValueError when a row does not fit (nothing is ever cut).
     """
@@ -150,7 +152,8 @@ def collate(
         target_pos[i, :a], targets[i, :a] = row.target_pos, row.targets
         weights[i, :a] = 1.0
     arrays = (tokens, positions, branch, slot, target_pos, targets, weights)
-    return Batch(*arrays, images=images).validate()
+    kind = "images" if visual.ndim == 5 else "features"
+    return Batch(*arrays, **{kind: visual}).validate()
 
 
 def count(encoder: Encoder, pieces: Iterable[str], chunk: int = 4096) -> dict[str, int]:

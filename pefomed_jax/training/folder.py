@@ -30,6 +30,8 @@ FREE = (
     "train.log_every",
     "data.workers",
     "data.cache",
+    "data.cache_pixels",
+    "data.cache_features",
     "eval.batch_size",
     "eval.limit",
     "eval.train_limit",

@@ -13,11 +13,11 @@ import jax
 from ml_collections import ConfigDict
 
 from pefomed_jax import base as base_lib
-from pefomed_jax.data import pipeline, prepare, sources
+from pefomed_jax.data import kept, pipeline, prepare, sources
 from pefomed_jax.errors import UserError
 from pefomed_jax.evaluation import results, writing
 from pefomed_jax.evaluation.predict import place
-from pefomed_jax.training import flops, restore, setup
+from pefomed_jax.training import features, flops, restore, setup
 from pefomed_jax.training import folder as run_folder
 from pefomed_jax.training.checkpoint import Checkpoints
 from pefomed_jax.training.compilations import Compilations
@@ -96,11 +96,12 @@ class Run:
         peak = flops.peak(devices[0].device_kind, config.model.dtype)
         self.peak = None if peak is None else peak * len(devices)
         self.compilations = Compilations()
+        base = base_lib.load(config, pieces.model, pieces.base)
+        self.frozen = pieces.frozen(base)
+        self.source = self._kept()
         self.evaluator = Evaluator(
             pieces, self.source, self.splits, self.tokenizer, self.compilations
         )
-        base = base_lib.load(config, pieces.model, pieces.base)
-        self.frozen = pieces.frozen(base)
         self.abstract = pieces.abstract_state()
         self.checkpoints = Checkpoints(
             workdir / CHECKPOINTS, self.abstract.trainable, fingerprint(self.frozen)
@@ -124,6 +125,17 @@ class Run:
         finally:
             self.log.close()
             self.checkpoints.close()
+
+    def _kept(self) -> sources.Source:
+        """The source, with what config.data asks to keep of the images of this run."""
+        data, cases = self.config.data, [*self.splits.train, *self.splits.val, *self.splits.test]
+        loader = pipeline.Loader.of(self.source, self.tokenizer, self.config)
+        if data.cache_features:
+            return features.kept(self.pieces, self.frozen, loader, cases)
+        if data.cache_pixels:
+            made_by = loader.square, loader.preparation
+            return kept.squares(self.source, cases, *made_by, self.config)
+        return self.source
 
     def _first_or_restored(self, base: Any) -> Any:
         if self.checkpoints.latest is not None:
