@@ -9,7 +9,7 @@ import dataclasses
 import hashlib
 import json
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,9 @@ from ml_collections import ConfigDict
 
 from pefomed_jax.batch import Case
 from pefomed_jax.data import facts
+from pefomed_jax.data import lengths as lengths_lib
 from pefomed_jax.data.encoding import Encoding
+from pefomed_jax.data.facts import Fact
 from pefomed_jax.data.sources import Source
 from pefomed_jax.data.sources.files import BadRow, ListSource
 from pefomed_jax.data.sources.mixture import Mixture
@@ -48,13 +50,13 @@ def prepare(
     read = {split: source.cases(split) for split in ("train", "val", "test")}
     bad = [*getattr(source, "bad_rows", ())]
     total = sum(map(len, read.values())) + len(bad)
-    train, val, notes = _carve(source.name, read["train"], read["val"], config)
+    train, val, notes = carve(source.name, read["train"], read["val"], config)
     train = train[: config.data.limit or None]
     test = read["test"][: config.eval.limit or None]
     encoding = None if tokenizer is None else Encoding.of(tokenizer, config)
     checked = []
     for cases, trained in ((train, True), (val, True), (test, False)):
-        found = _check(source, cases, encoding, config, trained)
+        found = check(source, cases, seen(source, cases, config), encoding, config, trained)
         bad += found.values()
         checked.append([case for i, case in enumerate(cases) if i not in found])
     notes += _settle(bad, total, config, None if workdir is None else _bad_rows_of(workdir))
@@ -75,13 +77,15 @@ def split(source: Source, name: str, config: ConfigDict, listed: pathlib.Path) -
     read = {part: source.cases(part) for part in ("train", "val", "test")}
     bad = [*getattr(source, "bad_rows", ())]
     total = sum(map(len, read.values())) + len(bad)
-    train, val, notes = _carve(source.name, read["train"], read["val"], config)
+    train, val, notes = carve(source.name, read["train"], read["val"], config)
     parts = {
         "train": train[: config.data.limit or None],
         "val": val,
         "test": read["test"][: config.eval.limit or None],
     }
-    found = _check(source, parts[name], None, config, trained=False)
+    found = check(
+        source, parts[name], seen(source, parts[name], config), None, config, trained=False
+    )
     notes = notes if name != "test" else []
     for note in notes + _settle([*bad, *found.values()], total, config, listed):
         print(note)
@@ -100,7 +104,7 @@ def digest(splits: Splits) -> str:
     return sums.hexdigest()
 
 
-def _carve(
+def carve(
     name: str, train: list[Case], val: list[Case], config: ConfigDict
 ) -> tuple[list[Case], list[Case], list[str]]:
     """Training and validation cases; where a set has no validation split, some are set aside.
@@ -149,12 +153,21 @@ def _unit(case: Case) -> tuple[str, str]:
     return ("images", "\n".join(case.images)) if case.images else ("cases", case.id)
 
 
-def _check(
-    source: Source, cases: list[Case], encoding: Encoding | None, config: ConfigDict, trained: bool
+def seen(source: Source, cases: Sequence[Case], config: ConfigDict) -> dict[str, Fact]:
+    """The facts of all images of these cases; {} where all are drawings of ours."""
+    return facts.of(source, cases, config.data.cache) if _is_read(source) else {}
+
+
+def check(
+    source: Source,
+    cases: Sequence[Case],
+    known: Mapping[str, Fact],
+    encoding: Encoding | None,
+    config: ConfigDict,
+    trained: bool,
 ) -> dict[int, BadRow]:
-    """Bad rows by the index of their case."""
+    """Bad rows by the index of their case; `known`: what is `seen` of their images."""
     bad: dict[int, BadRow] = {}
-    known = facts.of(source, cases, config.data.cache) if _is_read(source) else {}
     for i, case in enumerate(cases):
         for name in case.images:
             if name in known and (problem := known[name].problem):
@@ -162,7 +175,8 @@ def _check(
                 bad.setdefault(i, _bad(source, case, "image", problem, remedy))
     if encoding and trained and config.data.buckets and cases:
         largest = max(config.data.buckets)
-        lengths = encoding.measure(cases).lengths + encoding.prefixes(cases)
+        measured = lengths_lib.of(encoding, cases, config.data.cache)
+        lengths = measured.lengths + encoding.prefixes(cases)
         for i in np.flatnonzero(lengths > largest).tolist():
             problem = f"{lengths[i]} tokens with prompt and image, the largest bucket is {largest}"
             remedy = f"shorten the row or raise data.buckets to {lengths[i]}"

@@ -202,7 +202,7 @@ def luminance(colour):
 
 @pytest.mark.parametrize("dark", [False, True])
 def test_colours_can_be_read(dark):
-    light, night = re.findall(r":root \{(.*?)\}", page._asset("style.css"), re.DOTALL)[:2]
+    light, night = re.findall(r":root \{(.*?)\}", page.asset("style.css"), re.DOTALL)[:2]
     colours = dict(re.findall(r"--([\w-]+): (#\w+)", light + (night if dark else "")))
     grounds = {"paper": ("ink", "quiet", "good", "bad", "test"), "back": ("ink", "quiet", "test")}
     grounds |= {"soft": ("ink", "quiet"), "mark": ("ink",), "warn": ("ink",)}

@@ -49,7 +49,7 @@ def page(
 
     What does not fit is counted on the page.
     """
-    style, program = _asset("style.css"), _asset("page.js") + _asset("card.js")
+    style, program = asset("style.css"), asset("page.js") + asset("card.js")
     listed = case_list.listed(results, cases, names)
     text = {
         "title": html.escape(_title(results)),
@@ -60,14 +60,14 @@ def page(
         "data": _inline(listed.data),
         "style": style,
         "program": program,
-        "policy": f"{POLICY}; style-src {_hash(style)}; script-src {_hash(program)}",
+        "policy": f"{POLICY}; style-src {hash_of(style)}; script-src {hash_of(program)}",
     }
     without = case_list.dumps([[name, "", OVER] for name in listed.images])
     left = budget - sum(len(part.encode()) for part in (*text.values(), without))
     found = thumbnails(listed.images, images, left)
     text["images"] = _inline(case_list.dumps(found))
     text["shown"] = case_list.note(summary(found))
-    return string.Template(_asset("page.html")).substitute(text)
+    return string.Template(asset("page.html")).substitute(text)
 
 
 def _title(results: Results) -> str:
@@ -93,8 +93,9 @@ def _sections(results: Results, cases: Sequence[Case], names: Sequence[str]) -> 
     return {"links": "\n".join(links), "sections": "\n".join(parts)}
 
 
-def _asset(name: str) -> str:
-    return (resources.files("pefomed_jax.evaluation.page") / name).read_text(encoding="utf-8")
+def asset(name: str, package: str = "pefomed_jax.evaluation.page") -> str:
+    """The text of a file beside the code of a page."""
+    return (resources.files(package) / name).read_text(encoding="utf-8")
 
 
 def _inline(json_text: str) -> str:
@@ -102,6 +103,7 @@ def _inline(json_text: str) -> str:
     return json_text.replace("<", "\\u003c").replace(">", "\\u003e")
 
 
-def _hash(text: str) -> str:
+def hash_of(text: str) -> str:
+    """What lets a style or a program of this text in through the page's policy."""
     digest = hashlib.sha256(text.encode()).digest()
     return f"'sha256-{base64.b64encode(digest).decode()}'"

@@ -30,7 +30,7 @@ def header(results: Results, title: str) -> str:
     )
     return (
         f'<p class="over">{html.escape(said)}</p><h1>{html.escape(title)}</h1>'
-        f'<dl class="tiles">{tiles}</dl>{_warnings(results["warnings"])}'
+        f'<dl class="tiles">{tiles}</dl>{warnings(results["warnings"])}'
     )
 
 
@@ -59,7 +59,8 @@ def _tiles(results: Results) -> list[tuple[str, str, str]]:
     return [*made, ("empty answers", f"{empty:,}", f"{cut:,} cut at the limit of tokens")]
 
 
-def _warnings(notes: Sequence[str]) -> str:
+def warnings(notes: Sequence[str]) -> str:
+    """The warnings as a box of their own; '' for none."""
     if not notes:
         return ""
     items = "".join(f"<li>{html.escape(note)}</li>" for note in notes)
