@@ -11,6 +11,7 @@ from pefomed_jax.errors import UserError, nearest
 
 TASKS = ("caption", "vqa", "mrg")
 PRESETS = ("tiny", "small", "7b")
+STAGE_1 = "clef+roco+medicat+mimic_cxr"  # the captions of the paper
 
 QUIRKS = (
     "prompt_case",  # train sees <img>, evaluation <Img>
@@ -195,7 +196,7 @@ def _7b(c: ConfigDict) -> None:
     c.model.update(dtype="bfloat16", base_dtype="bfloat16", scan=True, remat="full")
     c.weights.base = ""
     c.tokenizer = ""
-    c.data.source = {"caption": "pefomed", "vqa": "vqa_rad", "mrg": "pefomed"}[c.task]
+    c.data.source = {"caption": STAGE_1, "vqa": "vqa_rad", "mrg": "iu_xray"}[c.task]
     o = c.optimizer
     o.schedule = "epoch"
     if c.task == "caption":  # stage 1: 5 epochs of 1000 iterations, 4 processes of 100 rows

@@ -83,6 +83,11 @@ class Order:
         self.buckets = buckets_lib.choose(*self._maxima(), bound, buckets)
 
     @property
+    def quotas(self) -> tuple[int, ...]:
+        """Draws of each folder or source in an epoch, in the order of their weights; () without."""
+        return () if self._mix is None else self._mix.quotas
+
+    @property
     def steps_per_epoch(self) -> float:
         """Global batches in an epoch; not whole where rows of two epochs share a batch."""
         return self.rows_per_epoch / self.batch_size
@@ -100,12 +105,9 @@ class Order:
         bucket = next(b for b in self.buckets if (need <= b).all())
         return GlobalBatch(rows, epochs, bucket)
 
-    def n_cases(self, k: int) -> int:
-        """Cases in global batch k, over all processes."""
-        return sum(
-            int((e.stops[a:b] - e.starts[a:b]).sum())
-            for e, a, b in ((self._epoch(n), a, b) for n, a, b in self._span(k))
-        )
+    def cases(self, k: int) -> list[int]:
+        """The cases of global batch k, over all processes, by index."""
+        return [i for row in self.batch(k).rows for i in row]
 
     def waste(self, n_batches: int = 100) -> float:
         """The share of tokens that is padding, 0 to 1, in the first batches of epoch 0."""

@@ -17,7 +17,7 @@ from jaxtyping import UInt8
 from ml_collections import ConfigDict
 
 from pefomed_jax.batch import Batch, Case
-from pefomed_jax.data import images, ratios
+from pefomed_jax.data import images, lengths, ratios
 from pefomed_jax.data.buckets import Bucket, round_up
 from pefomed_jax.data.encoding import Encoding
 from pefomed_jax.data.kept import Kept
@@ -97,7 +97,7 @@ class Loader:
 def make_order(cases: Sequence[Case], tokenizer: Any, config: ConfigDict) -> Order:
     """The order of a run over these training cases; every length is measured once, here."""
     encoding = Encoding.of(tokenizer, config)
-    measured = encoding.measure(cases)
+    measured = lengths.of(encoding, cases, config.data.cache)
     weighted = config.data.ratios and not encoding.prompts.quirks.ignore_ratios
     return Order(
         [case.images for case in cases],
@@ -133,7 +133,7 @@ def train_batches(
     share = share_of(order.batch_size, process_index, process_count)
     make = _TrainBatch(Loader.of(source, tokenizer, config), cases, order, share)
     for k, batch in run(make, start, config.train.steps, config.data.workers):
-        yield k, batch, order.n_cases(k)
+        yield k, batch, len(order.cases(k))
 
 
 def loss_batches(

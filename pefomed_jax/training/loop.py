@@ -4,6 +4,7 @@ Order of things at a step: metrics row, then the checkpoint. An evaluation belon
 step and its score to the checkpoint of its step, so neither is lost or done twice over a restart.
 """
 
+import collections
 import pathlib
 import signal
 from collections.abc import Iterator
@@ -91,6 +92,7 @@ class Run:
         self.splits = prepare.prepare(self.source, self.tokenizer, config, workdir)
         self.data = {"data": prepare.digest(self.splits)}  # stands in every checkpoint
         self.order = pipeline.make_order(self.splits.train, self.tokenizer, config)
+        self.parts = sorted({case.source for case in self.splits.train})
         self.cost = flops.cost(pieces.params, pieces.labels, config.model)
         devices = pieces.mesh.devices.flatten()
         peak = flops.peak(devices[0].device_kind, config.model.dtype)
@@ -165,10 +167,25 @@ class Run:
             f"attention {self.pieces.model.compute.implementation}, {config.model.dtype} over "
             f"{config.model.base_dtype}"
         )
+        for line in self._mixture():
+            say(line)
         if not self.evaluator.val:
             say("no validation cases: the last checkpoint is the one that is tested")
         if step := int(self.state.step):
             say(f"going on after step {step} in {self.workdir}")
+
+    def _mixture(self) -> list[str]:
+        """A line for each source of a mixture: its training cases, and its share of an epoch."""
+        if len(self.parts) < 2:
+            return []
+        own = collections.Counter(case.source for case in self.splits.train)
+        drawn = self.order.quotas or [own[name] for name in self.parts]
+        names = [name for name, _ in self.config.data.ratios] if self.order.quotas else self.parts
+        total = sum(drawn)
+        return [
+            f"  {name}: {own[name]:,} cases, {n:,} of the {total:,} in an epoch ({n / total:.1%})"
+            for name, n in zip(names, drawn, strict=True)
+        ]
 
     def train(self) -> None:
         """Steps until the last one, or until asked to stop.
@@ -211,7 +228,13 @@ class Run:
                 f"{values['grad_norm']:g}, parameters that are not finite are not saved); lower "
                 f"optimizer.lr {way}, in another --workdir"
             )
-        return {"step": step, "epoch": step / self.order.steps_per_epoch, **values}
+        epoch = step / self.order.steps_per_epoch
+        return {"step": step, "epoch": epoch, **values, **self._counts(step - 1)}
+
+    def _counts(self, k: int) -> dict[str, int]:
+        """How many cases of each source of a mixture were in global batch k."""
+        found = collections.Counter(self.splits.train[i].source for i in self.order.cases(k))
+        return {f"cases/{name}": found[name] for name in self.parts} if len(self.parts) > 1 else {}
 
     def _evaluates(self, step: int) -> bool:
         return step % self.config.train.eval_every == 0 or step == self.steps

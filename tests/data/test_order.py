@@ -29,7 +29,7 @@ def test_each_case_once_an_epoch(branches: int, given: tuple, batch: int) -> Non
     for k in range(n_batches):
         found = order.batch(k)
         assert len(found.rows) == len(found.epochs) == batch
-        assert order.n_cases(k) == sum(map(len, found.rows))
+        assert order.cases(k) == [i for row in found.rows for i in row]
         for row, epoch in zip(found.rows, found.epochs, strict=True):
             assert 1 <= len(row) <= branches
             assert len({IMAGES[i] for i in row}) == 1

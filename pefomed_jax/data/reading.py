@@ -1,0 +1,154 @@
+"""Files to pictures, by content and not by name: JPEG, PNG, TIFF and the like, and DICOM.
+
+A name may end in "#5": frame 5 of a DICOM file, page 5 of a TIFF, counted from 0. The size is read
+before anything is decoded, and what is larger than allowed is refused. Programs that Pillow would
+start for a format (EPS) are never started.
+"""
+
+import contextlib
+import os
+import pathlib
+import re
+import threading
+import warnings
+from collections.abc import Iterator
+
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from pefomed_jax.data import dicom
+from pefomed_jax.data.levels import Window
+from pefomed_jax.errors import ImageError
+
+MAX_PIXELS = 100_000_000  # of an image; 300 MB as RGB
+MISSING = "no such file"
+LONGEST = 160  # characters of what a decoder says
+FORMATS = ("PNG", "JPEG", "MPO", "JPEG2000", "TIFF", "BMP", "DIB", "GIF", "WEBP", "AVIF", "PPM")
+SUFFIXES = frozenset((".dcm", ".dicom", ".png", ".jpg", ".jpeg", ".jp2", ".tif", ".tiff", ".bmp",
+                      ".gif", ".webp", ".avif", ".pgm", ".ppm"))  # fmt: skip
+WARNING = r"(PIL|pydicom|pylibjpeg|openjpeg|gdcm)(\.|$)"  # modules that warn of odd files
+
+_RULE = ("ignore", None, Warning, re.compile(WARNING), 0)
+_lock = threading.Lock()
+_silenced = 0  # threads within quiet()
+
+
+def opened(
+    name: str | os.PathLike[str],
+    window: Window = "auto",
+    max_pixels: int = MAX_PIXELS,
+    draft: int = 0,
+) -> Image.Image:
+    """The decoded picture of a file, upright as its EXIF says; 'L' or 'RGB' of a DICOM file.
+
+    `window`: of DICOM files, see dicom.read. `draft`: a JPEG may come at a fraction of its size,
+    this many pixels a side at least. Errors: ImageError, whatever the decoder raises.
+    """
+    with told(name, max_pixels):
+        path, frame = place(name)
+        if dicom.is_dicom(path):
+            return dicom.read(path, frame, window, max_pixels)
+        with Image.open(path, formats=_formats()) as picture:
+            _turned_to(picture, frame)
+            _allow(*picture.size, max_pixels)
+            if draft:
+                picture.draft(None, (draft, draft))
+            picture.load()
+        # a copy does not know its file, which holds other pages too
+        return _upright(picture.copy() if frame else picture)
+
+
+def size(name: str | os.PathLike[str]) -> tuple[int, int]:
+    """(width, height) in pixels as `opened` gives it, without decoding. Errors: ImageError."""
+    with told(name, MAX_PIXELS):
+        path, frame = place(name)
+        if dicom.is_dicom(path):
+            found = dicom.header(path)
+            return found.columns, found.rows
+        with Image.open(path, formats=_formats()) as picture:
+            _turned_to(picture, frame)
+            width, height = picture.size
+            return (height, width) if _orientation(picture) > 4 else (width, height)
+
+
+def place(name: str | os.PathLike[str]) -> tuple[pathlib.Path, int]:
+    """(file, frame) of a name; a file whose own name ends like a frame is that file."""
+    path = pathlib.Path(name).expanduser()
+    match = re.fullmatch(r"(.+)#(\d{1,9})", path.name, re.DOTALL)
+    if match is None or path.exists():
+        return path, 0
+    return path.with_name(match[1]), int(match[2])
+
+
+@contextlib.contextmanager
+def told(name: str | os.PathLike[str], max_pixels: int = MAX_PIXELS) -> Iterator[None]:
+    """Turns whatever a decoder raises into ImageError, and keeps it from warning."""
+    try:
+        with quiet():
+            yield
+    except ImageError:
+        raise
+    except Exception as error:  # decoders raise whatever they like on broken files
+        raise ImageError(os.fspath(name), _reason(error, max_pixels)) from None
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Without the warnings of decoders; for many threads at once, as catch_warnings is not."""
+    global _silenced
+    with _lock:
+        _silenced += 1
+        warnings.filterwarnings("ignore", module=WARNING)
+    try:
+        yield
+    finally:
+        with _lock:
+            _silenced -= 1
+            if not _silenced and _RULE in warnings.filters:
+                warnings.filters.remove(_RULE)
+
+
+def _reason(error: Exception, max_pixels: int) -> str:
+    if isinstance(error, FileNotFoundError):
+        return MISSING
+    if isinstance(error, UnidentifiedImageError):
+        return "not an image of a known format"
+    if isinstance(error, Image.DecompressionBombError):
+        return f"more than {max_pixels} pixels"
+    if isinstance(error, MemoryError):
+        return "not enough memory"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return " ".join(str(error).split())[:LONGEST] or type(error).__name__
+
+
+def _formats() -> tuple[str, ...]:
+    Image.init()
+    return tuple(kind for kind in FORMATS if kind in Image.OPEN)  # AVIF came with Pillow 11
+
+
+def _turned_to(picture: Image.Image, frame: int) -> None:
+    if not frame:
+        return
+    pages = getattr(picture, "n_frames", 1)
+    if frame >= pages:
+        raise ValueError(f"no frame {frame}: it has {pages}, counted from 0")
+    picture.seek(frame)
+
+
+def _allow(width: int, height: int, max_pixels: int) -> None:
+    if width * height > max_pixels:
+        raise ValueError(f"{width} × {height} pixels, more than {max_pixels}")
+
+
+def _orientation(picture: Image.Image) -> int:
+    try:
+        return int(picture.getexif().get(0x0112, 1))
+    except Exception:  # damaged EXIF is no reason to refuse the picture
+        return 1
+
+
+def _upright(picture: Image.Image) -> Image.Image:
+    """Photographs tell how they were held."""
+    if not 1 < _orientation(picture) < 9:
+        return picture
+    return ImageOps.exif_transpose(picture)
