@@ -62,6 +62,10 @@ class ListSource:
         """The readable cases of 'train', 'val' or 'test'; [] for a split that the set has not."""
         return self._cases.get(split, [])
 
+    def take(self, cases: dict[str, list[Case]]) -> None:
+        """Takes over cases by split that were read before; `where` is the caller's."""
+        self._cases = cases
+
     def path(self, case: Case, number: int = 0) -> pathlib.Path:
         """An image file of a case."""
         return pathlib.Path(self.root) / case.images[number]
@@ -69,6 +73,10 @@ class ListSource:
     def image(self, case: Case, number: int = 0) -> Image.Image:
         """An image of a case, as stored."""
         return Image.open(self.path(case, number))
+
+    def content(self, case: Case, number: int = 0) -> bytes:
+        """The bytes of an image, as they were published."""
+        return self.path(case, number).read_bytes()
 
     def add(
         self,
@@ -78,8 +86,11 @@ class ListSource:
         read: Callable[[Any, int, str], Case],
         keep: Callable[[Any], bool] = lambda row: True,
     ) -> None:
-        """Reads the rows to keep with `read(row, number, split)`; a RowError sets a row aside."""
-        cases = self._cases.setdefault(split, [])
+        """Reads the rows to keep with `read(row, number, split)`; a RowError sets a row aside.
+
+        A list of several splits is read at once: a case joins the split that it names.
+        """
+        self._cases.setdefault(split, [])
         for number, row in enumerate(rows, 1):
             try:
                 if isinstance(row, Broken):
@@ -94,7 +105,7 @@ class ListSource:
                 self.bad_rows.append(BadRow(file, number, *error.args))
             else:
                 self.where[case.id] = (file, number)
-                cases.append(case)
+                self._cases.setdefault(case.split, []).append(case)
 
 
 def read_json(path: pathlib.Path) -> Any:

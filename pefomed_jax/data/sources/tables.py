@@ -31,7 +31,7 @@ def read(
     the file is missing, or has no header or not these columns.
     """
     quoting = csv.QUOTE_MINIMAL if quotes else csv.QUOTE_NONE
-    reader = csv.reader(_lines(path), delimiter=delimiter, quoting=quoting, strict=True)
+    reader = csv.reader(lines(path), delimiter=delimiter, quoting=quoting, strict=True)
     names = list(columns)
     if header:
         names = [name.strip() for name in next(reader, [])]
@@ -70,7 +70,7 @@ def _by_name(cells: list[str], names: list[str]) -> Found:
 
 
 def _is_text(line: str) -> bool:
-    """Whether nothing in it had to be escaped, see `_lines`."""
+    """Whether nothing in it had to be escaped, see `lines`."""
     try:
         line.encode()
     except UnicodeEncodeError:
@@ -80,7 +80,7 @@ def _is_text(line: str) -> bool:
 
 def read_jsonl(path: pathlib.Path) -> Iterator[Any]:
     """The objects of a JSON-lines file; a line that is no JSON, or no UTF-8, comes as `Broken`."""
-    for line in _lines(path):
+    for line in lines(path):
         if not _is_text(line):
             yield Broken("line", "is not UTF-8", "save the file as UTF-8")
         elif line.strip():
@@ -90,7 +90,7 @@ def read_jsonl(path: pathlib.Path) -> Iterator[Any]:
                 yield Broken("line", f"is not JSON ({error})", "repair or delete the line")
 
 
-def _lines(path: pathlib.Path) -> Iterator[str]:
+def lines(path: pathlib.Path) -> Iterator[str]:
     """Lines as text, whatever their ends, without a mark of byte order; bad bytes are escaped."""
     try:
         with path.open("rb") as raw:
