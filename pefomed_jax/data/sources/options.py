@@ -24,16 +24,38 @@ TASKS = {  # config.task
     "pefomed": ALL,
 }
 
+COLUMNS = ("image", "question", "answer", "id", "split", "patient", "study")  # of a folder's table
+
 OPTIONS: dict[str, dict[str, Any]] = {
+    "roco": {"subset": "radiology"},
+    "medicat": {"images": "figures", "radiology_only": True},
     "slake": {"language": "en"},
     "medexpqa": {"language": "en", "grounding": "none"},
-    "mediqa_m3g": {"language": "en"},
-    "mimic_cxr": {"sections": "findings", "views": "frontal"},
-    "iu_xray": {"views": "both"},
+    "mediqa_m3g": {"language": "en", "max_images": 0, "test": ""},
+    "mimic_cxr": {
+        "sections": "findings",
+        "views": "frontal",
+        "max_images": 2,  # of a study in a case, with views=study
+        "last_paragraph": False,  # as findings, where a report heads neither them nor impression
+        "indication": False,  # kept as a field
+        "reports": "",  # folder or zip file, where they lie elsewhere
+        "partial": False,  # leave out studies that were not fetched
+    },
+    "iu_xray": {"views": "both", "sections": "findings"},
+    "folder": {"table": "", **dict.fromkeys(COLUMNS, ""), "test_fraction": 0.1},
 }
 
 CHOICES: dict[str, tuple[str, ...]] = {  # of an option, by "set.field"
+    "roco.subset": ("radiology", "non-radiology", "all"),
+    "medicat.images": ("figures", "subfigures"),
     "slake.language": ("en", "zh", "all"),
+    "mimic_cxr.sections": ("findings", "impression", "both", "full"),
+    "mimic_cxr.views": ("frontal", "frontals", "lateral", "any", "study"),
+    "iu_xray.views": ("both", "frontal", "each"),
+    "iu_xray.sections": ("findings", "impression", "both"),
+    "medexpqa.language": ("en", "es", "fr", "it", "all"),
+    "medexpqa.grounding": ("none", "full", "incorrect", "hidden", "rag7", "rag32"),
+    "mediqa_m3g.language": ("en", "zh", "es"),
 }
 
 
