@@ -1,8 +1,8 @@
 """Augmentation that leaves a radiograph a radiograph: small movements, exposure, contrast.
 
-It is applied to the square picture after the resize, so that resized pictures can be cached. All is
-off by default; mirroring stays off unless asked for, as it swaps the left and right of a patient and
-puts the heart on the wrong side of the report.
+It is applied to the square picture after the resize, so that resized pictures can be cached. All
+is off by default; mirroring above all, as it swaps the left and right of a patient, which reports
+name.
 """
 
 import dataclasses

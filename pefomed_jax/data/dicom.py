@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import Num, UInt8
 from PIL import Image
 
-from pefomed_jax.data import levels
+from pefomed_jax.data import codestream, levels
 from pefomed_jax.data.levels import Window
 from pefomed_jax.errors import UserError
 
@@ -182,10 +182,26 @@ def _stored(path: str | os.PathLike[str], ds: Any, frame: int) -> Num[np.ndarray
     try:
         if syntax == DEFLATED:
             return decode(_pydicom().dcmread(path, specific_tags=[*READ, "PixelData"]), index=frame)
+        if syntax.is_encapsulated:
+            _check_size(path, ds, frame)
         return decode(pathlib.Path(path), index=frame, transfer_syntax_uid=syntax)
     except RuntimeError:  # of all decoders that are there; its text has a line for each
         lacks = "" if importlib.util.find_spec("gdcm") else f"; {EXTRA} may help"
         raise ValueError(f"{syntax.name} does not decode{lacks}") from None
+
+
+def _check_size(path: str | os.PathLike[str], ds: Any, frame: int) -> None:
+    """The compressed frame must be of the size that the file states: it is what gets decoded."""
+    pydicom = _pydicom()
+    with open(path, "rb") as file:
+        pydicom.dcmread(file, specific_tags=["Rows"], stop_before_pixels=True, force=True)
+        file.seek(12, os.SEEK_CUR)  # tag, representation and length of the pixels
+        data = pydicom.encaps.get_frame(file, frame, number_of_frames=_frames(ds))
+    found = codestream.size(data)
+    if found not in (None, (ds.Columns, ds.Rows)):
+        raise ValueError(
+            f"its pixels are {found[0]} × {found[1]}, its header says {ds.Columns} × {ds.Rows}"
+        )
 
 
 def _palette(stored: Num[np.ndarray, "H W"], ds: Any) -> UInt8[np.ndarray, "H W 3"]:

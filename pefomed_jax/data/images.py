@@ -59,7 +59,7 @@ def _scaled(image: Image.Image) -> Image.Image:
     """The range of its finite values to 0-255."""
     values = np.asarray(image)
     if values.dtype.kind == "u" and values.dtype.itemsize == 2:
-        low, high = int(values.min()), int(values.max())
+        low, high = float(values.min()), float(values.max())
         return Image.fromarray(_levels(np.arange(2**16, dtype=np.float64), low, high)[values])
     values = values.astype(np.float64)
     known = values[np.isfinite(values)]

@@ -125,8 +125,8 @@ def _looked_up(values: Values, item: Any) -> Values:
     count, first = int(item.LUTDescriptor[0]) or 2**16, float(item.LUTDescriptor[1])
     entries = item.LUTData
     if isinstance(entries, bytes):
-        little = "<" if item.is_little_endian is not False else ">"
-        entries = np.frombuffer(entries, "u1" if len(entries) <= count + 1 else f"{little}u2")
+        order = ">" if item.original_encoding[1] is False else "<"
+        entries = np.frombuffer(entries, "u1" if len(entries) <= count + 1 else f"{order}u2")
     entries = np.asarray(entries, np.float64)[:count]
     index = np.rint(np.nan_to_num(values - first))
     return entries[np.clip(index, 0, len(entries) - 1).astype(np.int64)]

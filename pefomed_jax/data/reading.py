@@ -44,7 +44,7 @@ def opened(
     this many pixels a side at least. Errors: ImageError, whatever the decoder raises.
     """
     with told(name, max_pixels):
-        path, frame = place(name)
+        path, frame = _file(name)
         if dicom.is_dicom(path):
             return dicom.read(path, frame, window, max_pixels)
         with Image.open(path, formats=_formats()) as picture:
@@ -60,13 +60,15 @@ def opened(
 def size(name: str | os.PathLike[str]) -> tuple[int, int]:
     """(width, height) in pixels as `opened` gives it, without decoding. Errors: ImageError."""
     with told(name, MAX_PIXELS):
-        path, frame = place(name)
+        path, frame = _file(name)
         if dicom.is_dicom(path):
             found = dicom.header(path)
             return found.columns, found.rows
         with Image.open(path, formats=_formats()) as picture:
             _turned_to(picture, frame)
             width, height = picture.size
+            if picture.format == "TIFF":  # whose size some versions of Pillow turn already
+                width, height = picture.tag_v2[256], picture.tag_v2[257]
             return (height, width) if _orientation(picture) > 4 else (width, height)
 
 
@@ -77,6 +79,14 @@ def place(name: str | os.PathLike[str]) -> tuple[pathlib.Path, int]:
     if match is None or path.exists():
         return path, 0
     return path.with_name(match[1]), int(match[2])
+
+
+def _file(name: str | os.PathLike[str]) -> tuple[pathlib.Path, int]:
+    """`place`, of a file that ends: a pipe would be waited for."""
+    path, frame = place(name)
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise ValueError("not a file")
+    return path, frame
 
 
 @contextlib.contextmanager
@@ -118,7 +128,8 @@ def _reason(error: Exception, max_pixels: int) -> str:
         return "not enough memory"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    return " ".join(str(error).split())[:LONGEST] or type(error).__name__
+    lines = str(error).splitlines() or [type(error).__name__]  # pydicom adds a traceback
+    return " ".join(lines[0].split())[:LONGEST]
 
 
 def _formats() -> tuple[str, ...]:
