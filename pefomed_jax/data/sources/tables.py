@@ -95,7 +95,9 @@ def lines(path: pathlib.Path) -> Iterator[str]:
     try:
         with path.open("rb") as raw:
             packed = cast(BinaryIO, gzip.GzipFile(fileobj=raw) if path.suffix == ".gz" else raw)
-            yield from io.TextIOWrapper(packed, "utf-8-sig", "surrogateescape", newline="")
+            # closed here: what is dropped half read would warn
+            with io.TextIOWrapper(packed, "utf-8-sig", "surrogateescape", newline="") as text:
+                yield from text
     except FileNotFoundError:
         raise UserError(f"there is no {path}; fetch it, or correct --config.data.dir") from None
     except (OSError, EOFError) as error:
