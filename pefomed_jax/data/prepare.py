@@ -59,7 +59,7 @@ def prepare(
         found = check(source, cases, seen(source, cases, config), encoding, config, trained)
         bad += found.values()
         checked.append([case for i, case in enumerate(cases) if i not in found])
-    notes += _settle(bad, total, config, None if workdir is None else _bad_rows_of(workdir))
+    notes += settle(bad, total, config, None if workdir is None else _bad_rows_of(workdir))
     for name, cases in zip(("training", "test"), checked[::2], strict=True):
         if not cases:
             raise UserError(f"data: no {name} case is left in {source.name}; see config.data")
@@ -87,7 +87,7 @@ def split(source: Source, name: str, config: ConfigDict, listed: pathlib.Path) -
         source, parts[name], seen(source, parts[name], config), None, config, trained=False
     )
     notes = notes if name != "test" else []
-    for note in notes + _settle([*bad, *found.values()], total, config, listed):
+    for note in notes + settle([*bad, *found.values()], total, config, listed):
         print(note)
     cases = [case for i, case in enumerate(parts[name]) if i not in found]
     if not cases:
@@ -204,7 +204,7 @@ def _bad_rows_of(workdir: str | pathlib.Path) -> pathlib.Path:
     return pathlib.Path(workdir) / BAD_ROWS
 
 
-def _settle(
+def settle(
     bad: list[BadRow], total: int, config: ConfigDict, path: pathlib.Path | None
 ) -> list[str]:
     """Lists the bad rows in a file. Errors: more of them than may be skipped."""
