@@ -46,6 +46,9 @@ class Mixture:
         return self.parts[name], dataclasses.replace(case, id=own_id, images=images)
 
     def image(self, case: Case, number: int = 0) -> Image.Image | np.ndarray:
-        """An image of a case, as its source opens it."""
-        source, own = self.own(case)
-        return source.image(own, number)
+        """An image of a case, as the source that the image's name tells opens it.
+
+        That need not be the case's own: the control shows images of other cases.
+        """
+        name, _, image = case.images[number].partition("/")
+        return self.parts[name].image(dataclasses.replace(case, images=(image,)))
