@@ -26,12 +26,13 @@ def test_part(source: ListSource, fraction: float) -> None:
         print(f"folder: no test split, and none set aside (test_fraction={fraction})")
         return
     chosen = sorted(groups, key=lambda name: hashlib.sha256(name.encode()).digest())[:n]
-    aside = {id(case) for name in chosen for case in groups[name]}
-    _move(source, [case for case in train if id(case) in aside])
+    aside = {case.id for name in chosen for case in groups[name]}
+    total = len(train)
+    _move(source, [case for case in train if case.id in aside])
     word = next(w for field, w in UNITS if not field or any(field in c.fields for c in train))
     print(
         f"folder: no test split: {n} of {len(groups)} groups of {word} ({len(aside)} of "
-        f"{len(train)} cases) set aside for it by data.folder.test_fraction={fraction}"
+        f"{total} cases) set aside for it by data.folder.test_fraction={fraction}"
     )
 
 

@@ -3,6 +3,7 @@
 import ast
 import os
 import pathlib
+import posixpath
 import re
 from typing import Any
 
@@ -29,6 +30,11 @@ class Reader:
         self.source, self.taken, self.listing = source, taken, listing
         self.root = pathlib.Path(source.root).absolute()
         self.places = [folder.absolute(), folder.absolute() / "images", self.root]
+        self.inside = [
+            place.relative_to(self.root).as_posix()
+            for place in self.places
+            if place.is_relative_to(self.root)
+        ]
 
     def case(self, row: Any, number: int, split: str) -> Case:
         """One row, in the split that its column names. Errors: RowError, see `files`."""
@@ -93,21 +99,26 @@ class Reader:
     def _file(self, name: str) -> str:
         """A file, from the root where it is inside."""
         for written in dict.fromkeys((name, name.replace("\\", "/"))):
-            for place in self.places:
-                path = pathlib.Path(os.path.normpath(place / written))
-                if self._is_file(path):
-                    inside = path.is_relative_to(self.root)
-                    return (path.relative_to(self.root) if inside else path).as_posix()
+            for place in self.inside:
+                path = posixpath.normpath(posixpath.join(place, written))
+                if path in self.listing.paths:
+                    return path
+            if found := self._unlisted(written):
+                return found
         named = self.listing.images(_base(name))
         return named[0] if len(named) == 1 else ""
 
-    def _is_file(self, path: pathlib.Path) -> bool:
-        """Whether it is there; below the root the listing knows, but for what is hidden."""
-        if not path.is_relative_to(self.root):
-            return os.path.isfile(path)
-        inside = path.relative_to(self.root)
-        hidden = any(part.startswith(".") for part in inside.parts)
-        return inside.as_posix() in self.listing.paths or (hidden and os.path.isfile(path))
+    def _unlisted(self, name: str) -> str:
+        """A file that the listing of the root does not have: outside, or hidden."""
+        all_inside = len(self.inside) == len(self.places)
+        if all_inside and not name.startswith("/") and "/." not in f"/{name}":
+            return ""
+        for place in self.places:
+            path = pathlib.Path(os.path.normpath(place / name))
+            if os.path.isfile(path):
+                inside = path.is_relative_to(self.root)
+                return (path.relative_to(self.root) if inside else path).as_posix()
+        return ""
 
 
 _MARKS = ("patient", "study", "answer_type", "question_type")
