@@ -48,7 +48,8 @@ def test_ids_and_images_tell_their_source(mixed: ConfigDict) -> None:
     assert len({case.image for case in cases}) == sum(SIZES.values())
     for case in cases:
         assert case.answer.startswith(case.source)
-        assert source.image(case).size == (32, 32)
+        with source.image(case) as picture:
+            assert picture.size == (32, 32)
         assert case.fields["layout"] == ("iuxray" if case.source == "iu_xray" else "caption")
 
 
