@@ -78,9 +78,15 @@ def concepts(path: pathlib.Path) -> dict[str, str]:
 
 
 def folders(root: pathlib.Path, depth: int = DEPTH) -> Iterator[tuple[pathlib.Path, list[str]]]:
-    """Every folder from the root down, in the order of names, with the names of its files."""
-    with os.scandir(root) as entries:
-        inside = sorted((entry.name, entry.is_dir()) for entry in entries)
+    """Every folder from the root down, in the order of names, with the names of its files.
+
+    Linked folders are followed. Errors: UserError for a folder that may not be read.
+    """
+    try:
+        with os.scandir(root) as entries:
+            inside = sorted((entry.name, entry.is_dir()) for entry in entries)
+    except PermissionError:
+        raise UserError(f"{root} may not be read; give yourself the right to") from None
     yield root, [name for name, is_folder in inside if not is_folder]
     for name, is_folder in inside:
         if is_folder and depth and not name.startswith("."):

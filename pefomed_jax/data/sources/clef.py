@@ -117,9 +117,9 @@ def _add(
     cuis: dict[str, str],
 ) -> None:
     form = captions.table(path, captions.CAPTIONS)
-    listed = path.relative_to(source.root).as_posix()
-    read = functools.partial(_case, images, cuis, form, split or _word(path.parent.name), not split)
-    source.add(split or "train", listed, form.rows(), read)
+    listed = path.relative_to(source.root)
+    read = functools.partial(_case, images, cuis, form, _word(listed.parent.name), not split)
+    source.add(split or "train", listed.as_posix(), form.rows(), read)
 
 
 def _case(

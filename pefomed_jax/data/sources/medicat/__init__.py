@@ -48,7 +48,8 @@ def load(config: ConfigDict) -> files.ListSource:
     listed = _list(base) if whole else base / SUBCAPTIONS
     wanted = figures.Wanted(functools.partial(_list, base), config.data.medicat.radiology_only)
     images = captions.Images(root, captions.folders(base / FIGURES, 0), str(base / FIGURES))
-    source = boxes.Source("medicat", "caption", str(root))
+    kind = files.ListSource if whole else boxes.Source
+    source = kind("medicat", "caption", str(root))
     name = listed.relative_to(root).as_posix()
     if whole:
         read = functools.partial(figures.case, images)
