@@ -23,7 +23,8 @@ from transformers import PreTrainedTokenizerFast
 
 # a torchvision built for GPUs has no operators beside a torch for CPUs; its transforms need none
 _OPERATORS = torch.library.Library("torchvision", "FRAGMENT")
-_OPERATORS.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+for name in ("nms", "qnms"):
+    _OPERATORS.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
 
 from torchvision import transforms  # noqa: E402
 
