@@ -36,7 +36,9 @@ def main() -> int:
         raise UserError("--out is needed: try --out=records")
     # imported late: a wrong flag should not wait for TFDS
     from pefomed_jax.data.records import write
+    from pefomed_jax.validate import validate
 
+    validate(CONFIG.value)
     write.write(CONFIG.value, pathlib.Path(OUT.value).expanduser())
     return 0
 

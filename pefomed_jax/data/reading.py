@@ -9,6 +9,7 @@ import contextlib
 import os
 import pathlib
 import re
+import tempfile
 import threading
 import warnings
 from collections.abc import Iterator
@@ -55,6 +56,24 @@ def opened(
             picture.load()
         # a copy does not know its file, which holds other pages too
         return _upright(picture.copy() if frame else picture)
+
+
+def from_bytes(
+    content: bytes,
+    name: str,
+    window: Window = "auto",
+    max_pixels: int = MAX_PIXELS,
+    draft: int = 0,
+) -> Image.Image:
+    """The same of the bytes of a file; `name` stands for it in errors, and may name a frame."""
+    path, frame = place(name)
+    with tempfile.TemporaryDirectory() as folder:  # readers of DICOM ask for a file
+        file = pathlib.Path(folder) / path.name
+        file.write_bytes(content)
+        try:
+            return opened(f"{file}#{frame}" if frame else file, window, max_pixels, draft)
+        except ImageError as error:
+            raise ImageError(name, error.reason) from None
 
 
 def size(name: str | os.PathLike[str]) -> tuple[int, int]:

@@ -85,7 +85,7 @@ def example(case: Case, places: list[int], where: tuple[str, int]) -> tuple[str,
         "places": places,
         "question": case.question,
         "answer": case.answer,
-        "fields": json.dumps(case.fields, ensure_ascii=False),
+        "fields": json.dumps(case.fields),
         "file": where[0],
         "row": where[1],
     }

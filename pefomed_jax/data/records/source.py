@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from ml_collections import ConfigDict
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from pefomed_jax.batch import Case
-from pefomed_jax.data import records
+from pefomed_jax.data import reading, records
 from pefomed_jax.data.sources.files import ListSource
 from pefomed_jax.errors import UserError
 
@@ -39,8 +39,15 @@ class RecordSource(ListSource):
 
     def image(self, case: Case, number: int = 0) -> Image.Image:
         """An image of a case, as its file stores it."""
-        record = self._images[self.places[case.images[number]]]
-        return Image.open(io.BytesIO(record["file"]))
+        content = self.content(case, number)
+        try:
+            return Image.open(io.BytesIO(content))
+        except UnidentifiedImageError:  # DICOM
+            return reading.from_bytes(content, case.images[number])
+
+    def content(self, case: Case, number: int = 0) -> bytes:
+        """The bytes of an image, as they were published."""
+        return self._images[self.places[case.images[number]]]["file"]
 
     def read(self, split: str, count: int) -> None:
         """Reads the cases of a split."""
