@@ -26,8 +26,9 @@ def folder_of(config: ConfigDict, name: str) -> pathlib.Path | None:
     """Where a set lies, if it lies there as records."""
     if name not in SMALL:
         return None
-    path = pathlib.Path(files.place_of(config, name)[1]).expanduser()
-    return path if (path / MANIFEST).is_file() else None
+    place = files.place_of(config, name)[1]
+    path = pathlib.Path(place).expanduser()
+    return path if place and (path / MANIFEST).is_file() else None
 
 
 def options_of(config: ConfigDict, name: str) -> dict[str, Any]:

@@ -59,5 +59,14 @@ def load(config: ConfigDict) -> Source:
 
 
 def _load(name: str, config: ConfigDict) -> Source:
+    from pefomed_jax.data import records
+
     # imported on demand: some bring a library along
-    return importlib.import_module(f"pefomed_jax.data.sources.{name}").load(config)
+    if folder := records.folder_of(config, name):
+        return importlib.import_module("pefomed_jax.data.records.source").load(name, folder, config)
+    read = importlib.import_module(f"pefomed_jax.data.sources.{name}").load
+    if name == "phantom":
+        return read(config)
+    from pefomed_jax.data import index
+
+    return index.of(name, config, read)
