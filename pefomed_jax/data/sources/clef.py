@@ -12,15 +12,16 @@ folders of images with any names. What the lists are called and look like change
 The delimiter is seen from the header, and an ID is an image's name, with or without its suffix.
 The split is in the list's name, or in the ID (…_train_000001), or in the name of its folder.
 Concepts of the concept detection task beside them become the field `cuis`. Captions of the test
-images are not distributed, so there is mostly no test split. The years overlap (all are of PubMed
-Central, as ROCO is): read one at a time. 2019 and 2020 had no captions. The data come with the
-task's agreement (imageclef.org); overviews: CEUR-WS Vol-2936 (2021), Vol-3180 (2022), Vol-3497
+images are not distributed, so there is mostly no test split; `data.clef.test=valid` makes the
+validation images one, and validation is set aside from the training images. The years overlap (all
+but 2021 are of PubMed Central, as ROCO is): read one at a time. 2019 and 2020 had no captions. The
+data come with the task's agreement (imageclef.org); overviews: CEUR-WS Vol-2936 (2021), Vol-3180 (2022), Vol-3497
 (2023), Vol-3740 (2024).
 """
 
-import functools
 import pathlib
 import re
+from typing import NamedTuple
 
 from ml_collections import ConfigDict
 
@@ -32,29 +33,50 @@ TASK = re.compile(r"imageclefmed(ical)?_?caption_?(20\d\d)?", re.I)  # no word o
 WORD = re.compile(r"(?<![a-z])(train|valid|val|dev|test)", re.I)
 IN_ID = re.compile(r"_(train|valid|test)(?=_)", re.I)
 SPLIT = {"train": "train", "valid": "val", "val": "val", "dev": "val", "test": "test"}
+SCORE_VALID = (
+    "--config.data.clef.test=valid scores the validation images, and training images are set aside "
+    "to validate with"
+)
 ENDS = (".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz")
 
 
 def load(config: ConfigDict) -> files.ListSource:
-    """The source. Errors: no list of captions in the folder, or two of one split."""
+    """The source. Errors: no list of captions in the folder, or two of one split; no images."""
     root = files.folder_of(config, "clef")
     if pefomed.holds(root):
         return pefomed.read("clef", root, config)
     if not root.is_dir():
         raise UserError(f"data.dir: {root} is a file; name the folder that it lies in")
     tree = list(captions.folders(root))
-    lists = _lists(root, tree)
-    images = captions.Images(root, tree, str(root))
-    if not images:
-        raise UserError(f"data.dir: {root} has captions but no images; unpack their archives there")
+    lists, scored = _lists(root, tree), config.data.clef.test == "valid"
+    if scored and "test" in lists:
+        raise UserError(
+            f"data.clef.test=valid: {lists['test']} has the test captions; leave it out"
+        )
     source = files.ListSource("clef", "caption", str(root))
-    for split, path in lists.items():
-        _add(source, images, split, path, _cuis(tree, split))
+    _read(source, tree, lists, scored)
     if not source.cases("train") and not source.bad_rows:
         raise UserError(f"{next(iter(lists.values()))}: no row is of a training image")
     if not source.cases("test"):
-        print("clef: no captions of test images there, so there is no test split")
+        print(f"clef: no captions of test images, so no test split; {SCORE_VALID}")
     return source
+
+
+def _read(
+    source: files.ListSource,
+    tree: list[tuple[pathlib.Path, list[str]]],
+    lists: dict[str, pathlib.Path],
+    scored: bool,
+) -> None:
+    root = pathlib.Path(source.root)
+    images = captions.Images(root, tree, str(root))
+    if not images:
+        raise UserError(f"data.dir: {root} has captions but no images; unpack their archives there")
+    for split, path in lists.items():
+        form, listed = captions.table(path, captions.CAPTIONS), path.relative_to(root)
+        inside = _word(listed.parent.name)
+        read = _Reader(images, _cuis(tree, split), form, split, inside, scored)
+        source.add(split or "train", listed.as_posix(), form.rows(), read)
 
 
 def _lists(
@@ -109,34 +131,24 @@ def _cuis(tree: list[tuple[pathlib.Path, list[str]]], split: str) -> dict[str, s
     return {}
 
 
-def _add(
-    source: files.ListSource,
-    images: captions.Images,
-    split: str,
-    path: pathlib.Path,
-    cuis: dict[str, str],
-) -> None:
-    form = captions.table(path, captions.CAPTIONS)
-    listed = path.relative_to(source.root)
-    read = functools.partial(_case, images, cuis, form, _word(listed.parent.name), not split)
-    source.add(split or "train", listed.as_posix(), form.rows(), read)
+class _Reader(NamedTuple):
+    """Reads the rows of one list."""
 
+    images: captions.Images
+    cuis: dict[str, str]
+    form: captions.Table
+    split: str  # '': the IDs tell it
+    otherwise: str  # where an ID does not
+    scored: bool  # validation cases are the test split
 
-def _case(
-    images: captions.Images,
-    cuis: dict[str, str],
-    form: captions.Table,
-    otherwise: str,
-    by_id: bool,
-    row: dict[str, str],
-    number: int,
-    split: str,
-) -> Case:
-    name, caption = files.text(row, form.id), files.text(row, form.text)
-    if by_id:
+    def __call__(self, row: dict[str, str], number: int, split: str) -> Case:
+        """The case of a row, of the split it belongs to."""
+        name, caption = files.text(row, self.form.id), files.text(row, self.form.text)
         found = IN_ID.search(name)
-        split = SPLIT[found[1].lower()] if found else otherwise
+        split = self.split or (SPLIT[found[1].lower()] if found else self.otherwise)
         if not split:
-            raise files.RowError(form.id, f"{name} tells no split", "name the list after its split")
-    image = images.find(name, form.id)
-    return captions.case(split, name, image, caption, cuis=cuis.get(name, ""))
+            problem = f"{name} tells no split"
+            raise files.RowError(self.form.id, problem, "name the list after its split")
+        split = "test" if self.scored and split == "val" else split
+        image = self.images.find(name, self.form.id)
+        return captions.case(split, name, image, caption, cuis=self.cuis.get(name, ""))

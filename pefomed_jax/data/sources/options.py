@@ -28,6 +28,7 @@ COLUMNS = ("image", "question", "answer", "id", "split", "patient", "study")  # 
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "roco": {"subset": "radiology"},
+    "clef": {"test": "none"},
     "medicat": {"images": "figures", "radiology_only": True},
     "slake": {"language": "en"},
     "medexpqa": {"language": "en", "grounding": "none"},
@@ -47,6 +48,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 
 CHOICES: dict[str, tuple[str, ...]] = {  # of an option, by "set.field"
     "roco.subset": ("radiology", "non-radiology", "all"),
+    "clef.test": ("none", "valid"),
     "medicat.images": ("figures", "subfigures"),
     "slake.language": ("en", "zh", "all"),
     "mimic_cxr.sections": ("findings", "impression", "both", "full"),

@@ -17,9 +17,10 @@ OF_2022 = "{}_ImageCLEFmedCaption_2022_caption_prediction_{}.csv"
 OF_2023 = "ImageCLEFmedical_Caption_2023_caption_prediction_{}_labels.csv"
 
 
-def load(folder: pathlib.Path):
+def load(folder: pathlib.Path, test: str = "none"):
     config = config_lib.make("caption", "tiny")
     config.data.update(source="clef", dir=str(folder))
+    config.data.clef.test = test
     return sources.load(config)
 
 
@@ -91,9 +92,20 @@ def test_years(tmp_path: pathlib.Path, make, train: str, answer: str, cuis, caps
         source.image(case).load()
         assert len(source.cases("val")) == len(source.cases("train"))
         assert source.cases("test") == []
-        assert capsys.readouterr().out == (
-            "clef: no captions of test images there, so there is no test split\n"
-        )
+        assert "clef: no captions of test images, so no test split;" in capsys.readouterr().out
+
+
+def test_validation_images_as_the_test_split(tmp_path: pathlib.Path, capsys) -> None:
+    write_2024(tmp_path)
+    source = load(tmp_path, "valid")
+    assert (len(source.cases("train")), source.cases("val")) == (1, [])
+    (case,) = source.cases("test")
+    assert (case.id, case.split) == ("test-ImageCLEFmedical_Caption_2024_valid_000001", "test")
+    assert source.where[case.id] == ("valid_captions.csv", 1)
+    assert capsys.readouterr().out == ""
+    write(tmp_path / "test_captions.csv", "ID,Caption")
+    with pytest.raises(UserError, match=r"clef.test=valid: .*test_captions.csv has the test capt"):
+        load(tmp_path, "valid")
 
 
 def test_quotes_that_a_table_of_tabs_does_not_mean(tmp_path: pathlib.Path) -> None:
