@@ -15,8 +15,8 @@ Concepts of the concept detection task beside them become the field `cuis`. Capt
 images are not distributed, so there is mostly no test split; `data.clef.test=valid` makes the
 validation images one, and validation is set aside from the training images. The years overlap (all
 but 2021 are of PubMed Central, as ROCO is): read one at a time. 2019 and 2020 had no captions. The
-data come with the task's agreement (imageclef.org); overviews: CEUR-WS Vol-2936 (2021), Vol-3180 (2022), Vol-3497
-(2023), Vol-3740 (2024).
+data come with the task's agreement (imageclef.org); overviews: CEUR-WS Vol-2936 (2021), Vol-3180
+(2022), Vol-3497 (2023), Vol-3740 (2024).
 """
 
 import pathlib
