@@ -320,6 +320,10 @@ def test_texts_beside_images(tmp_path: pathlib.Path, capsys) -> None:
     assert "folder: texts without an image, not read: README.txt\n" in out
     with pytest.raises(UserError, match=r"for questions write a table with image, question and"):
         load(tmp_path, "vqa")
+    (tmp_path / "set" / "info.json").write_text("{}")
+    with pytest.raises(UserError, match=r"info.json: a dict; expected a list of objects"):
+        load(tmp_path)
+    assert load(tmp_path, table="-").cases("train") == source.cases("train")
 
 
 def test_files_that_do_not_serve(root: pathlib.Path) -> None:

@@ -1,8 +1,8 @@
 """A folder of one's own: images with a table, or with a text file beside each.
 
-**A table** (CSV with commas, semicolons or tabs, TSV, JSON lines, a JSON list; the first and the
-third plain or .gz): one a split (train, val and test, under their usual names, or as metadata in
-folders of these names), or one for all: `table`, else metadata.*, else the only one there is. What
+**A table** (CSV with commas, semicolons or tabs, TSV, JSON lines, each also as .gz, or a JSON
+list): one a split (train, val and test, under their usual names, or as metadata in folders of
+these names), or one for all: `table`, else metadata.*, else the only one there is. What
 a column holds is guessed from its name (`columns.NAMES`) or named, `config.data.folder.answer=…`
 for image, question, answer (the text of a report or caption), id, split, patient and study; `-`
 takes no column. One line says which were taken. Other columns stay as fields, short values only.
@@ -12,8 +12,9 @@ outside of the folder, read in place); or a base name that the folder holds once
 its suffix; a frame of a DICOM file is file.dcm#5. Several are a list, or parted by ; or |. A row
 without an image is bad.
 
-**No table**: every image with a text of the same name beside it, a.png and a.txt, for
-configs/caption.py and configs/mrg.py; folders named train, val, test (or the like) are the splits.
+**No table**, or `table` is `-`: every image with a text of the same name beside it, a.png and
+a.txt, for configs/caption.py and configs/mrg.py; folders named train, val, test (or the like) are
+the splits.
 
 Without a test split, `test_fraction` of the cases are set aside for it: whole patients, studies
 and images, chosen by their names alone, so that it stays the same whatever else changes.
@@ -35,11 +36,7 @@ def load(config: ConfigDict) -> files.ListSource:
     place, own = files.folder_of(config, "folder"), config.data.folder
     if not 0 <= own.test_fraction < 1:
         raise UserError(f"data.folder.test_fraction={own.test_fraction}: from 0 to below 1")
-    root = place if place.is_dir() else place.parent
-    found = table.find(root, own.table if place.is_dir() else place.name)
-    if not found:
-        root = _inmost(root)
-        found = table.find(root, "")
+    root, found = _tables(place, own.table)
     if any(table.is_object_of_reports(path) for path in found.values()):
         return pefomed.read("folder", root, config)
     task = {"vqa": "vqa", "caption": "caption", "mrg": "report"}[config.task]
@@ -54,6 +51,17 @@ def load(config: ConfigDict) -> files.ListSource:
     counts = ", ".join(f"{len(source.cases(split))} {split}" for split in source.splits)
     print(f"folder: {counts}, {len(source.bad_rows)} bad rows in {root}")
     return source
+
+
+def _tables(place: pathlib.Path, named: str) -> tuple[pathlib.Path, dict[str, pathlib.Path]]:
+    """The folder and its tables by split; `place` may be a table itself."""
+    if not place.is_dir():
+        return place.parent, table.find(place.parent, place.name)
+    found = table.find(place, named)
+    if found:
+        return place, found
+    root = _inmost(place)
+    return root, {} if named else table.find(root, "")
 
 
 def _inmost(root: pathlib.Path) -> pathlib.Path:

@@ -68,6 +68,7 @@ def _move(source: ListSource, cases: list[Case]) -> None:
     gone = {case.id: f"test-{case.id.removeprefix('train-')}" for case in cases}
     where = {name: source.where.pop(old) for old, name in gone.items()}
     moved = [dataclasses.replace(case, id=gone[case.id], split="test") for case in cases]
-    source.cases("train")[:] = [case for case in source.cases("train") if case.id not in gone]
-    source.add("test", "", moved, lambda case, number, split: case)
+    left = [case for case in source.cases("train") if case.id not in gone]
+    others = {split: source.cases(split) for split in source.splits}
+    source.take(others | {"train": left, "test": moved})
     source.where |= where

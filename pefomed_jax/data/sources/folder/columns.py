@@ -5,11 +5,10 @@ import re
 
 from ml_collections import ConfigDict
 
-from pefomed_jax.data.sources.folder.table import Table
+from pefomed_jax.data.sources.folder.table import NONE, Table
 from pefomed_jax.data.sources.options import COLUMNS
 from pefomed_jax.errors import UserError, nearest
 
-NONE = "-"  # the user's word for: take no column
 IMAGES = ("image", "images", "imagepath", "imagepaths", "imagefile", "imagename", "filename")
 IMAGES += ("filepath", "file", "path", "img", "imgpath", "imgname", "imageid")
 NAMES = {  # of a column in lower case without _, -, blanks; the first that is there is taken

@@ -17,6 +17,7 @@ SPLITS_OF = {  # the names that a split goes by
 SPLITS = {name: split for split, names in SPLITS_OF.items() for name in names}
 ENDINGS = (".csv", ".tsv", ".jsonl", ".json", ".csv.gz", ".tsv.gz", ".jsonl.gz")
 WHOLE = "metadata"
+NONE = "-"  # the user's word for: take no table, no column
 DELIMITERS = ",;\t"
 SEEN = 100  # rows of JSON that tell the columns
 UTF_16 = (b"\xff\xfe", b"\xfe\xff")
@@ -34,9 +35,11 @@ class Table:
 def find(root: pathlib.Path, named: str) -> dict[str, pathlib.Path]:
     """{split: table}, or {'': table} for one of all splits; {} where there is none.
 
-    Prints the tables that are there and not read. Errors: `named` is not there, several to choose
-    from, two of one split.
+    `named`: the user's choice, '-' for none. Prints the tables that are not read. Errors: `named`
+    is not there, several to choose from, two of one split.
     """
+    if named == NONE:
+        return {}
     if named:
         if not (path := root / named).is_file():
             raise UserError(f"data.folder.table: no file {path}; name a table from {root}")
