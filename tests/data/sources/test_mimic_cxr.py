@@ -332,6 +332,14 @@ def test_labels_and_metadata_that_are_not_there(jpg: pathlib.Path) -> None:
     assert "view" not in source.cases("train")[0].fields
 
 
+def test_rows_of_labels_that_cannot_be_read(jpg: pathlib.Path, capsys) -> None:
+    write_table(jpg, "chexpert", CHEXPERT + f"{P1},{S2},1.0\n")
+    cases = load(jpg).cases("train")
+    assert ["chexpert" in case.fields for case in cases] == [True, False]
+    told = "mimic_cxr: 1 rows of mimic-cxr-2.0.0-chexpert.csv.gz cannot be read and give no labels"
+    assert told in capsys.readouterr().out
+
+
 def test_parts_that_are_missing(jpg: pathlib.Path, tmp_path: pathlib.Path) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()

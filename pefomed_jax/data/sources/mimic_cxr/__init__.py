@@ -12,7 +12,7 @@ alone has no splits. R2Gen's annotation.json with images/ and PeFoMed's lists ar
 
 `sections`  findings, impression, both (a study needs both) or full (all of the report)
 `views`     frontal: one image of a study, PA before AP, then the first dicom_id; frontals: each AP
-            and PA image a case, as in MAIRA-1 and LLaVA-Rad; lateral: one image, LATERAL before LL;
+            and PA image a case, as in LLaVA-Rad; lateral: one image, LATERAL before LL;
             any: each image a case, as R2Gen has it; study: the images of a study in one case, a
             frontal, a lateral, then the rest, at most `max_images`
 `last_paragraph`  takes the last paragraph as findings where a report heads neither; the official
@@ -98,9 +98,14 @@ def _fetched(tree: pathlib.Path) -> Callable[[str, str], bool]:
     return lambda patient, study: f"s{study}" in of(patient)
 
 
-def _labels(found: folders.Found) -> dict[str, dict[str, dict[str, int]]]:
-    kinds = [kind for kind in ("chexpert", "negbio") if kind in found.tables]
-    return {kind: dict(lists.labels(found.tables[kind])) for kind in kinds}
+def _labels(found: folders.Found) -> cases.Labels:
+    labels: cases.Labels = {}
+    for kind in ("chexpert", "negbio"):
+        if path := found.tables.get(kind):
+            labels[kind], broken = lists.labels(path)
+            if broken:
+                print(f"{NAME}: {broken:,} rows of {path.name} cannot be read and give no labels")
+    return labels
 
 
 def _add(

@@ -4,7 +4,7 @@ import dataclasses
 import pathlib
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from pefomed_jax.data.sources import tables
@@ -164,21 +164,26 @@ def _problem(
     return None
 
 
-def labels(path: pathlib.Path) -> Iterator[tuple[str, dict[str, int]]]:
-    """(study, {label: 1 present, 0 absent, -1 uncertain}) of what is mentioned.
+def labels(path: pathlib.Path) -> tuple[dict[str, dict[str, int]], int]:
+    """study -> {label: 1 present, 0 absent, -1 uncertain}; and how many rows cannot be read.
 
-    Equal sets of labels are one object: there are far fewer than studies.
+    What a report does not mention has no entry. Equal sets of labels are one object: there are far
+    fewer than studies.
     """
     same: dict[tuple[str, ...], dict[str, int]] = {}
+    found: dict[str, dict[str, int]] = {}
+    broken = 0
     for row in tables.read(path, ("subject_id", "study_id")):
         if isinstance(row, Broken):
+            broken += 1
             continue
         study = row.pop("study_id").strip()
         row.pop("subject_id")
         cells = tuple(row.values())
         if cells not in same:
             same[cells] = _mentioned(row.items())
-        yield study, same[cells]
+        found[study] = same[cells]
+    return found, broken
 
 
 def _mentioned(cells: Iterable[tuple[str, str]]) -> dict[str, int]:
