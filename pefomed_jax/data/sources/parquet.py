@@ -7,7 +7,6 @@ texts are read at once; of the images, each thread keeps the group of rows that 
 import bisect
 import dataclasses
 import importlib
-import io
 import pathlib
 import re
 import threading
@@ -17,11 +16,11 @@ from typing import Any
 from PIL import Image
 
 from pefomed_jax.batch import Case
+from pefomed_jax.data import reading
 from pefomed_jax.data.sources import files
 from pefomed_jax.errors import UserError
 
 SHARD = re.compile(r"(.*)-(\d+)-of-(\d+)\.parquet")
-FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "GIF")  # for others Pillow may start programs
 _kept = threading.local()  # of a thread: the key of a group of rows, and its images
 
 
@@ -36,18 +35,21 @@ class ParquetSource(files.ListSource):
         return pathlib.Path(self.root) / case.images[number].rpartition("#")[0]
 
     def image(self, case: Case, number: int = 0) -> Image.Image:
-        """An image of a case, as stored. Errors: see `content`."""
-        return Image.open(io.BytesIO(self.content(case, number)))
+        """An image of a case, as stored. Errors: ImageError."""
+        name = case.images[number].replace("#", ", row ")  # "#" would name a frame
+        with reading.told(name):
+            content = self.content(case, number)
+        return reading.from_bytes(content, name, self.window)
 
     def content(self, case: Case, number: int = 0) -> bytes:
-        """The bytes of an image. Errors: ValueError where its cell is empty."""
+        """The bytes of an image, as published. Errors: ValueError where the cell has none."""
         file, _, row = case.images[number].rpartition("#")
         index = int(row) - 1
         group = bisect.bisect_right(self.groups[file], index) - 1
         cells = _group(pathlib.Path(self.root) / file, group)
         cell = cells[index - self.groups[file][group]].as_py()
         if not cell or not cell["bytes"]:
-            raise ValueError(f"row {row} of {file} has no bytes in 'image'")
+            raise ValueError("no bytes in column 'image'")
         return cell["bytes"]
 
     def add_files(

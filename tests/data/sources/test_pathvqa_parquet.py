@@ -11,9 +11,9 @@ import pytest
 from PIL import Image
 
 from pefomed_jax import config as config_lib
-from pefomed_jax.data import sources
+from pefomed_jax.data import facts, sources
 from pefomed_jax.data.sources import parquet
-from pefomed_jax.errors import UserError
+from pefomed_jax.errors import ImageError, UserError
 
 pa = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")
@@ -107,6 +107,22 @@ def test_threads_do_not_mix_their_groups(tmp_path: pathlib.Path) -> None:
     assert wrong == []
 
 
+def test_facts_and_bytes_are_of_the_row(tmp_path: pathlib.Path) -> None:
+    root = tmp_path / "set"
+    write_file(write(root) / "data" / "test-00000-of-00001.parquet", [60, 60, 61, 62])
+    table = pq.read_table(root / "data" / "test-00000-of-00001.parquet").to_pylist()
+    table[3]["image"]["bytes"] = b"no picture"
+    pq.write_table(pa.Table.from_pylist(table), root / "data" / "test-00000-of-00001.parquet")
+    source = load(root)
+    cases = source.cases("test")
+    assert source.content(cases[2]) == png(61)
+    found = facts.of(source, cases, str(tmp_path / "cache"))
+    assert [found[case.image].width for case in cases] == [6, 6, 6, 0]
+    assert found[cases[3].image].problem == "does not open (not an image of a known format)"
+    digests = [found[case.image].digest for case in cases[:3]]
+    assert digests[0] == digests[1] != digests[2]
+
+
 def test_the_converted_branch(tmp_path: pathlib.Path) -> None:
     for i, split in enumerate(("train", "validation", "test")):
         write_file(tmp_path / "default" / split / "0000.parquet", [i])
@@ -121,13 +137,13 @@ def test_bad_rows(tmp_path: pathlib.Path) -> None:
         [1, 2, 3],
         question=["Q?", None, "R?"],
         answer=["a", "b", " "],
-        image=[{"bytes": None, "path": "a.jpg"}] * 2 + [{"bytes": b"no image", "path": None}],
+        image=[{"bytes": None, "path": "a.jpg"}] * 3,
     )
     source = load(tmp_path)
     said = [str(bad) for bad in source.bad_rows]
     assert said[0].startswith("data/train-00001-of-00002.parquet, row 2, field 'question': empty")
     assert said[1].startswith("data/train-00001-of-00002.parquet, row 3, field 'answer': empty")
-    with pytest.raises(ValueError, match=r"row 1 of data/train-00001\S+ has no bytes in 'image'"):
+    with pytest.raises(ImageError, match=r"data/train-00001\S+, row 1 does not open \(no bytes in"):
         source.image(source.cases("train")[-1])
 
 
