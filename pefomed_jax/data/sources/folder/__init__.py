@@ -17,7 +17,7 @@ a.txt, for configs/caption.py and configs/mrg.py; folders named train, val, test
 the splits.
 
 Without a test split, `test_fraction` of the cases are set aside for it: whole patients, studies
-and images, chosen by their names alone, so that it stays the same whatever else changes.
+and images, chosen by their names alone, whatever the order of the rows and the seed.
 PeFoMed's object of image -> [report] is read as `data=pefomed` reads it.
 """
 
