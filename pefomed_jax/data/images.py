@@ -11,7 +11,7 @@ import pathlib
 
 import numpy as np
 from jaxtyping import Float64, UInt8
-from PIL import Image, ImageOps
+from PIL import Image
 
 from pefomed_jax.data import reading
 from pefomed_jax.errors import ImageError, UserError
@@ -80,9 +80,13 @@ def resize(image: Image.Image, size: int, fit: str = "stretch") -> UInt8[np.ndar
 
     Bit for bit what torchvision does to a picture; docs/data.md says how far its tensors differ.
     """
-    if fit == "pad":
-        return _three(ImageOps.pad(image, (size, size), BICUBIC, color=0))
-    return _three(image.resize((size, size), BICUBIC))
+    if fit == "stretch":
+        return _three(image.resize((size, size), BICUBIC))
+    width, height = (max(1, round(size * side / max(image.size))) for side in image.size)
+    square = Image.new(image.mode, (size, size))
+    middle = ((size - width) // 2, (size - height) // 2)
+    square.paste(image.resize((width, height), BICUBIC), middle)
+    return _three(square)
 
 
 def _three(image: Image.Image) -> UInt8[np.ndarray, "H W 3"]:

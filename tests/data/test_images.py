@@ -62,6 +62,81 @@ def test_transparent_pixels_are_black(mode: str, clear: tuple, solid: tuple) -> 
     assert found[0, 1, 2] == 7
 
 
+def test_palettes_with_clear_colours() -> None:
+    palette = Image.new("P", (3, 1))
+    palette.putpalette([200, 0, 0, 0, 0, 200, 9, 9, 9])
+    palette.putdata([0, 1, 2])
+    for clear in (1, bytes([255, 0, 255])):  # one index, or the opacity of each
+        buffer = io.BytesIO()
+        palette.save(buffer, "PNG", transparency=clear)
+        found = np.asarray(images.to_rgb(Image.open(buffer)))
+        assert found.tolist() == [[[200, 0, 0], [0, 0, 0], [9, 9, 9]]]
+        plain = np.asarray(images.to_rgb(Image.open(buffer), plain=True))
+        assert plain.tolist() == [[[200, 0, 0], [0, 0, 200], [9, 9, 9]]]
+    palette.putalpha(0)
+    assert palette.mode == "PA"
+    assert np.asarray(images.to_rgb(palette)).max() == 0
+
+
+def test_inks_of_jpeg_are_stored_inverted() -> None:
+    inks = Image.merge("CMYK", [Image.new("L", (16, 16), level) for level in (255, 0, 0, 0)])
+    found = np.asarray(images.to_rgb(stored(inks, "JPEG")))  # Adobe's marker, inverted
+    assert np.abs(found.astype(int) - [0, 255, 255]).max() <= 4
+
+
+def test_both_byte_orders_and_values_that_are_no_numbers() -> None:
+    little = Image.fromarray(RAMP)
+    big = Image.frombytes("I;16B", little.size, RAMP.astype(">u2").tobytes())
+    assert (np.asarray(images.to_rgb(big)) == np.asarray(images.to_rgb(little))).all()
+    values = np.asarray([[np.nan, -np.inf, 1.0], [2.0, 3.0, np.inf]], np.float32)
+    found = np.asarray(images.to_rgb(stored(Image.fromarray(values), "TIFF")))[..., 0]
+    assert found.tolist() == [[0, 0, 0], [128, 255, 255]]
+    nothing = Image.fromarray(np.full((2, 2), np.nan, np.float32))
+    assert np.asarray(images.to_rgb(nothing)).max() == 0
+
+
+MODES = {
+    "L": lambda values: Image.fromarray((values >> 8).astype(np.uint8)),
+    "1": lambda values: Image.fromarray(values > 30000),
+    "I;16": Image.fromarray,
+    "I": lambda values: Image.fromarray(values.astype(np.int32) * 7),
+    "F": lambda values: Image.fromarray(values.astype(np.float32)),
+    "LA": lambda values: MODES["L"](values).convert("LA"),
+    "P": lambda values: MODES["L"](values).convert("P"),
+    "YCbCr": lambda values: MODES["L"](values).convert("YCbCr"),
+}
+
+
+@pytest.mark.parametrize("fit", images.FITS)
+@pytest.mark.parametrize("plain", [False, True])
+@pytest.mark.parametrize("mode", MODES)
+def test_one_channel_is_resized_to_the_same_bits_as_three(mode, plain, fit) -> None:
+    rng = np.random.default_rng(0)
+    for size in ((61, 40), (9, 200), (16, 16), (300, 217)):
+        picture = MODES[mode](rng.integers(0, 65536, size, np.uint16))
+        assert picture.mode == mode
+        three = images.to_rgb(picture, plain)
+        found = images.prepare(picture, 33, fit, plain)
+        assert (found.dtype, found.shape) == (np.uint8, (33, 33, 3))
+        assert (found == images.resize(three, 33, fit)).all()
+        seeds = [np.random.default_rng(7) for _ in range(2)]
+        assert (images.random_crop_flip(picture, 33, seeds[0], plain)
+                == images.random_crop_flip(three, 33, seeds[1])).all()  # fmt: skip
+
+
+def test_padding_keeps_the_aspect_in_the_middle_of_black() -> None:
+    wide = Image.fromarray(np.random.default_rng(0).integers(1, 256, (30, 90, 3), np.uint8))
+    found = images.resize(wide, 60, "pad")
+    assert found[:20].max() == found[40:].max() == 0
+    assert (found[20:40] == np.asarray(wide.resize((60, 20), Image.Resampling.BICUBIC))).all()
+    tall = images.resize(wide.transpose(Image.Transpose.TRANSPOSE), 60, "pad")
+    assert tall[:, :20].max() == tall[:, 40:].max() == 0
+    assert (tall[:, 20:40].min(axis=(0, 2)) > 0).all()
+    square = wide.crop((0, 0, 30, 30))
+    assert (images.resize(square, 60, "pad") == images.resize(square, 60)).all()
+    assert images.resize(Image.new("L", (1000, 1), 255), 16, "pad")[7].min() == 255
+
+
 def test_plain_conversion_clips_and_drops_transparency() -> None:
     deep = Image.fromarray(np.asarray([[0, 200, 300, 65535]], np.uint16))
     assert np.asarray(images.to_rgb(deep, plain=True))[0, :, 0].tolist() == [0, 200, 255, 255]
