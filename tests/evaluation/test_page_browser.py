@@ -2,41 +2,17 @@
 
 import json
 import re
-import shutil
 import time
 
+import browsing
 import pages
 import pytest
-
-webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
-
-LAPTOP, PHONE = (1366, 768), (390, 844)
-FLAGS = (
-    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
-    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-    *("--disable-dev-shm-usage", "--disable-extensions"),
-)
-
-
-def program(*names):
-    found = next(filter(None, map(shutil.which, names)), None)
-    if found is None:
-        pytest.skip(f"no {names[0]} on this machine")
-    return found
+from browsing import LAPTOP, PHONE
 
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory):
-    binary, driver = (
-        program("chromium", "chromium-browser", "google-chrome"),
-        program("chromedriver"),
-    )
-    options = webdriver.ChromeOptions()
-    options.binary_location = binary
-    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    made = webdriver.Chrome(options, webdriver.ChromeService(driver))
+    made = browsing.started(tmp_path_factory.mktemp("profile"))
     yield made
     made.quit()
 
@@ -56,14 +32,7 @@ def opened(browser, file):
     """Opens the page; `opened(...)` again in another size or scheme."""
 
     def at(size=LAPTOP, path=file, scheme="light"):
-        metrics = {"width": size[0], "height": size[1], "deviceScaleFactor": 1}
-        metrics["mobile"] = size == PHONE
-        browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
-        wanted = {"prefers-color-scheme": scheme, "prefers-reduced-motion": "reduce"}
-        features = [{"name": name, "value": value} for name, value in wanted.items()]
-        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
-        browser.get(path.as_uri())
-        return browser
+        return browsing.show(browser, path, size, scheme)
 
     yield at
     assert browser.get_log("browser") == []
