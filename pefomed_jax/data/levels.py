@@ -7,7 +7,7 @@ After DICOM PS3.3 C.11.1 (modality), C.11.2 (values of interest) and C.7.6.3 (po
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float64, Num, Shaped, UInt8
+from jaxtyping import Bool, Float64, Num, UInt, UInt8
 
 Window = str | tuple[float, float]  # 'auto', 'full', or (centre, width)
 Values = Float64[np.ndarray, "..."]
@@ -15,33 +15,42 @@ Values = Float64[np.ndarray, "..."]
 
 def grey(
     stored: Num[np.ndarray, "H W"], ds: Any, window: Window, frame: int
-) -> Shaped[np.ndarray, "H W"]:
-    """uint8 levels of a frame. `ds`: the pydicom dataset of the file; `window`: see dicom.read."""
+) -> UInt8[np.ndarray, "H W"]:
+    """Levels of a frame. `ds`: the pydicom dataset of the file; `window`: see dicom.read."""
     if stored.dtype.kind not in "iu" or stored.dtype.itemsize > 2:
-        return _levels(stored.astype(np.float64), np.isfinite(stored), ds, window, frame)
+        return _levels(stored.astype(np.float64), None, ds, window, frame)
     stored = np.ascontiguousarray(stored, stored.dtype.newbyteorder("="))
-    unsigned = np.dtype(f"u{stored.dtype.itemsize}")
-    codes = np.arange(np.iinfo(unsigned).max + 1, dtype=unsigned)
-    present = np.zeros(codes.shape, bool)
-    present[stored.view(unsigned)] = True
+    index = stored.view(f"u{stored.dtype.itemsize}")
+    codes = np.arange(np.iinfo(index.dtype).max + 1, dtype=index.dtype)
     values = codes.view(stored.dtype).astype(np.float64)
-    return _levels(values, present, ds, window, frame)[stored.view(unsigned)]
+    return np.take(_levels(values, index, ds, window, frame), index)
 
 
 def _levels(
-    stored: Values, present: Bool[np.ndarray, "..."], ds: Any, window: Window, frame: int
+    stored: Values, index: UInt[np.ndarray, "H W"] | None, ds: Any, window: Window, frame: int
 ) -> UInt8[np.ndarray, "..."]:
-    """`present`: which of these are in the picture."""
+    """`index`: which of these are in the picture; None: they are the picture."""
     with np.errstate(all="ignore"):
         values = _modality(stored, _part(ds, "PixelValueTransformationSequence", frame))
         shown = _shown(values, window, _part(ds, "FrameVOILUTSequence", frame))
         if shown is None:
-            whole = window == "auto" and ds.get("BitsStored", 16) <= 8 and np.all(stored % 1 == 0)
-            counted = _storable(stored, ds) if whole else present & ~_padding(stored, ds)
-            shown = _stretched(values, counted)
+            shown = _stretched(values, _counted(stored, index, ds, window))
     shown = np.nan_to_num(shown, nan=0.0, posinf=1.0, neginf=0.0)
     levels = np.rint(np.clip(shown, 0.0, 1.0) * 255).astype(np.uint8)
     return 255 - levels if ds.get("PhotometricInterpretation") == "MONOCHROME1" else levels
+
+
+def _counted(
+    stored: Values, index: UInt[np.ndarray, "H W"] | None, ds: Any, window: Window
+) -> Bool[np.ndarray, "..."]:
+    """Whose range is shown where there is no window."""
+    if index is None:
+        return ~_padding(stored, ds)
+    if window == "auto" and ds.get("BitsStored", 16) <= 8:
+        return _storable(stored, ds)
+    present = np.zeros(stored.shape, bool)
+    present[index] = True
+    return present & ~_padding(stored, ds)
 
 
 def _part(ds: Any, name: str, frame: int) -> Any:
