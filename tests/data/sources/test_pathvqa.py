@@ -11,7 +11,8 @@ import pytest
 from pefomed_jax import config as config_lib
 from pefomed_jax.data import sources
 from pefomed_jax.errors import UserError
-from tests.data.conftest import write_image
+
+from ..conftest import write_image
 
 SPLITS = ("train", "val", "test")
 
@@ -109,7 +110,10 @@ def pickles_to_refuse() -> dict[str, tuple[bytes, str]]:
     }
 
 
-@pytest.mark.parametrize(("content", "message"), pickles_to_refuse().values(), ids=str)
+REFUSED = pickles_to_refuse()
+
+
+@pytest.mark.parametrize(("content", "message"), REFUSED.values(), ids=REFUSED)
 def test_pickles_that_are_refused(tmp_path: pathlib.Path, content: bytes, message: str) -> None:
     (write_original(tmp_path) / "qas" / "train" / "train_qa.pkl").write_bytes(content)
     with pytest.raises(UserError, match=message) as error:
