@@ -1,4 +1,4 @@
-"""Write a small public data set as records: one folder that moves and opens fast.
+"""Write a small public data set as records: a few files in place of thousands.
 
 python launch/records.py --config=configs/vqa.py:tiny,data=vqa_rad \\
     --config.data.dir=path/to/VQA-RAD --out=vqa_rad_records

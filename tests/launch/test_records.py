@@ -54,18 +54,16 @@ def test_writes_and_says_what(rad, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("args", "code", "words"),
+    ("args", "words"),
     [
-        ([f"{VQA}vqa_rad"], 1, "--out is needed"),
-        ([f"{VQA}vqa_rad", "--outt=x"], 2, "did you mean out?"),
-        ([f"{VQA}vqa_rad", "--out=x"], 1, "set --config.data.dir=FOLDER"),
-        ([f"{VQA}slake", "--out=x", "--config.data.slake.language=de"], 1, "'de' is not one of en"),
-        (["--config=configs/mrg.py:tiny,data=mimic_cxr", "--out=x"], 1, "is read in place"),
+        ([f"{VQA}vqa_rad"], "--out is needed"),
+        ([f"{VQA}slake", "--out=x", "--config.data.slake.language=de"], "'de' is not one of en"),
+        (["--config=configs/mrg.py:tiny,data=mimic_cxr", "--out=x"], "is read in place"),
     ],
 )
-def test_one_line_of_what_is_wrong(args, code, words):
+def test_one_line_of_what_is_wrong(args, words):
     done = records(*args)
-    assert done.returncode == code
+    assert done.returncode == 1
     assert done.stderr.startswith("error: ")
     assert words in done.stderr
     assert len(done.stderr.splitlines()) == 1

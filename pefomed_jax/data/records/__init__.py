@@ -1,4 +1,4 @@
-"""Small public data sets as records: a folder that moves and opens faster than thousands of files.
+"""Small public data sets as records: a few files in place of thousands.
 
     pefomed_records.json        which set this is, with which of its options; written last
     <set>/cases/1.0.0/          TFDS, array_record: a record a case; train, validation, test
