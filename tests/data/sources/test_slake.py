@@ -9,7 +9,8 @@ import pytest
 from pefomed_jax import config as config_lib
 from pefomed_jax.data import sources
 from pefomed_jax.errors import UserError
-from tests.data.conftest import write_image
+
+from ..conftest import write_image
 
 ROW = {
     "img_id": 1, "img_name": "xmlab1/source.jpg", "question": "Which organ?", "answer": "Liver ",
