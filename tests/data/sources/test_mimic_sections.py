@@ -115,6 +115,13 @@ def test_small_letters_count_where_capitals_give_nothing() -> None:
     assert extract(both).impression == ""
 
 
+def test_sections_without_text_are_none() -> None:
+    text = report("IMPRESSION: ", "PATIENT HISTORY:  Cough.", "", "Lungs are clear.")
+    assert extract(text) == Sections(last_paragraph="Lungs are clear.", indication="Cough.")
+    below = report("TECHNIQUE:", "FINDINGS:  Clear.", "", "IMPRESSION:")
+    assert extract(below) == Sections(findings="Clear.")
+
+
 def test_exceptions_are_told_by_hand() -> None:
     text = report("INDICATION:  Clear lungs.", "", "Dictated by ___.")
     assert extract(text, "57936451") == Sections(

@@ -69,8 +69,11 @@ def _walk(root: pathlib.Path) -> Iterator[tuple[pathlib.Path, list[str]]]:
 
 
 def _inside(folder: str | pathlib.Path) -> list[os.DirEntry[str]]:
-    with os.scandir(folder) as entries:
-        return sorted(entries, key=lambda entry: entry.name)
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(entries, key=lambda entry: entry.name)
+    except PermissionError:
+        raise UserError(f"mimic_cxr: {folder} may not be read; correct its permissions") from None
 
 
 def groups(tree: pathlib.Path) -> list[str]:

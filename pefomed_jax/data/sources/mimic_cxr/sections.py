@@ -6,9 +6,9 @@ begins with a line in capitals up to a colon; names are brought to few; a name t
 ("CHEST, TWO VIEWS") heads findings; of several sections of a name the last with text counts.
 Reports that these rules cannot part have their text told by hand (`exceptions`).
 
-What differs: where a report has neither findings nor impression by these rules, the usual headers
-also count in small letters and at the margin; blank lines may hold any blanks; and white space
-inside a section becomes single blanks.
+What differs: where a report has neither findings nor impression by these rules, headers also count
+at the margin, in the first line and right below another one, and the usual ones in small letters;
+blank lines may hold any blanks; and white space inside a section becomes single blanks.
 """
 
 import re
@@ -18,9 +18,10 @@ from pefomed_jax.data.sources.mimic_cxr import exceptions
 
 HEADER = re.compile(r"\n ([A-Z ()/,-]+):\s")
 ANY_CASE = re.compile(
-    r"^[ \t]*(findings?|impressions?|conclusions?|indication|(?:clinical )?history"
-    r"|reason for exam(?:ination)?|comparisons?|technique|wet read|exam(?:ination)?)[ \t]*:",
-    re.IGNORECASE | re.MULTILINE,
+    r"^[ \t]*((?i:findings?|impressions?|conclusions?|indication|(?:clinical )?history"
+    r"|reason for exam(?:ination)?|comparisons?|technique|wet read|exam(?:ination)?)"
+    r"|[A-Z][A-Z ()/,-]*)[ \t]*:(?!\S)",
+    re.MULTILINE,
 )
 BLANK_LINE = re.compile(r"\n[ \t]*\n")
 
