@@ -164,12 +164,13 @@ class Model:
         shards = self.mesh.shape["data"] * self.mesh.shape["fsdp"]
         size = -(-size // shards) * shards
         side, pad = self.config.model.vision.image_size, self._encoder.pad
+        fit = self.config.data.fit
         length = row_length(rows) if rows else 0
         longest = max((len(row.targets) for row in rows), default=0) or 1
         for start in range(0, len(rows), size):
             mine = list(range(start, min(start + size, len(rows))))
             filled = mine + [mine[-1]] * (size - len(mine))
-            opened = {i: images_lib.resize(images_lib.given(images[i]), side) for i in mine}
+            opened = {i: images_lib.prepare(images_lib.given(images[i]), side, fit) for i in mine}
             pixels = np.stack([opened[i] for i in filled])[:, None]
             batch = collate([rows[i] for i in filled], length, longest, pixels, pad)
             yield place(batch, self.mesh), len(mine)

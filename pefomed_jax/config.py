@@ -117,6 +117,11 @@ def _defaults(task: str, preset: str) -> ConfigDict:
                 "cache": "",  # where prepared data goes; default ~/.cache/pefomed_jax
                 "cache_pixels": False,  # keep decoded, resized images there
                 "cache_features": False,  # keep what the frozen vision tower makes of them
+                "fit": "stretch",  # to the square: stretch, or pad (black beside it)
+                "window": "auto",  # of DICOM images: auto, full, or "CENTRE,WIDTH"
+                # greatest strength of each, in training; see data/augment.py
+                "augment": dict(rotate=0.0, shift=0.0, zoom=0.0, brightness=0.0, contrast=0.0)
+                | dict(flip=False),  # a mirrored chest film swaps left and right
                 "limit": 0,  # training cases used; 0: all
                 "ratios": (),  # (("folder", weight), ...) of data.dir; (): by size
                 "branches": 1,  # questions about one image in a row, at most

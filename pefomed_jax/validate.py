@@ -14,8 +14,9 @@ import jax
 from ml_collections import ConfigDict
 
 from pefomed_jax import config as config_lib
+from pefomed_jax.data import dicom, images, sources
 from pefomed_jax.data import quirks as quirks_lib
-from pefomed_jax.data import sources
+from pefomed_jax.data.augment import Augment
 from pefomed_jax.data.sources import files, options
 from pefomed_jax.errors import UserError, nearest
 from pefomed_jax.weights import hub
@@ -28,6 +29,7 @@ CHOICES = {
     "model.remat": ("none", "dots", "full"),
     "model.attention": ("auto", "plain", "xla", "cudnn"),
     "optimizer.schedule": ("step", "epoch"),
+    "data.fit": images.FITS,
     **{f"data.{field}": choices for field, choices in options.CHOICES.items()},
 }
 FOLDER = "the folder of data set"  # begins a line of `missing`
@@ -189,7 +191,11 @@ def _data(config: ConfigDict) -> None:
         )
     sources.names(config)
     _ratios(data)
-    quirks = quirks_lib.resolve(config.quirks)
+    dicom.parse_window(data.window)
+    quirks, augments = quirks_lib.resolve(config.quirks), Augment(**data.augment) != Augment()
+    if augments and (data.cache_features or quirks.random_crop_flip):
+        other = "data.cache_features" if data.cache_features else "quirks.random_crop_flip"
+        raise UserError(f"data.augment does not go with {other}: turn one of them off")
     for field in ("cache_pixels", "cache_features"):
         if data[field] and quirks.random_crop_flip:
             raise UserError(

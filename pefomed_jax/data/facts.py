@@ -4,13 +4,14 @@ Each is decoded once; what was found is kept by size and time of change, so that
 killed goes on where it was.
 """
 
+import collections
 import concurrent.futures
 import contextlib
 import hashlib
 import itertools
 import pathlib
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -19,17 +20,20 @@ from tqdm import tqdm
 
 from pefomed_jax.batch import Case
 from pefomed_jax.data import cache as cache_lib
-from pefomed_jax.data import images
+from pefomed_jax.data import dicom, images, reading
 from pefomed_jax.data.sources import Source
 from pefomed_jax.data.sources.files import ListSource
 from pefomed_jax.data.sources.mixture import Mixture
+from pefomed_jax.errors import ImageError
 
 THREADS = 8  # Pillow decodes outside the interpreter's lock
 AT_ONCE = 256  # images between two writes
+DRAFT = 64  # pixels a side at which a JPEG file is looked at
+DICOM = "DICOM"
 SIDE = 16  # of the picture whose rising grey levels are the look of an image
 TABLE = """create table if not exists image
     (name text primary key, stamp text, problem text, width int, height int, mode text,
-     look blob, digest blob)"""
+     look blob, digest blob, kind text)"""
 
 
 class Fact(NamedTuple):
@@ -41,6 +45,7 @@ class Fact(NamedTuple):
     mode: str = ""  # of Pillow
     look: bytes = b""  # 256 bits: where grey levels rise from left to right
     digest: bytes = b""  # of its pixels: equal for copies
+    kind: str = ""  # DICOM, and whether it says that text is burnt in
 
 
 Where = tuple[Case, int]  # a case, and which of its images
@@ -102,7 +107,7 @@ def _opened(store: pathlib.Path) -> Iterator[sqlite3.Connection]:
     table = sqlite3.connect(store)
     try:
         table.execute(TABLE)
-        table.execute("select * from image limit 1")
+        table.execute("select kind from image limit 1")  # older ones have none
     except sqlite3.DatabaseError:
         table.close()
         store.unlink()
@@ -122,7 +127,7 @@ def _looked(
             facts = list(pool.map(lambda name: look(source, *wanted[name]), some))
             rows = [(name, stamps[name], *fact) for name, fact in zip(some, facts, strict=True)]
             with table:  # one transaction
-                table.executemany("insert or replace into image values (?,?,?,?,?,?,?,?)", rows)
+                table.executemany("insert or replace into image values (?,?,?,?,?,?,?,?,?)", rows)
             bar.update(len(some))
             yield from zip(some, facts, strict=True)
 
@@ -130,23 +135,45 @@ def _looked(
 def look(source: Source, case: Case, number: int) -> Fact:
     """Opens an image to its end: Pillow's verify() lets truncated JPEG files pass."""
     try:
-        picture = source.image(case, number)
-        if isinstance(picture, np.ndarray):
-            picture = Image.fromarray(picture)
+        kind, size, picture = _seen(source, case, number)
         with picture:
-            size, mode = picture.size, picture.mode
-            picture.draft(None, (64, 64))  # JPEG: the whole file is read, at an eighth of the work
-            grey = images.to_rgb(picture).convert("L")
-    except FileNotFoundError:
-        return Fact("is missing")
-    except Image.DecompressionBombError:
-        return Fact(f"has more than {2 * Image.MAX_IMAGE_PIXELS} pixels")
-    except Exception as error:  # decoders raise whatever they like on broken files
-        return Fact(f"does not open ({' '.join(str(error).split())})")
+            mode, grey = picture.mode, images.to_rgb(picture).convert("L")
+    except ImageError as error:
+        known = "is missing" if error.reason == reading.MISSING else ""
+        return Fact(known or f"does not open ({error.reason})")
+    except Exception as error:  # whatever else a source meets
+        return Fact(f"does not open ({' '.join(str(error).split())[: reading.LONGEST]})")
     small = np.asarray(grey.resize((SIDE + 1, SIDE), Image.Resampling.BOX), np.int16)
     bits = np.packbits(small[:, 1:] > small[:, :-1]).tobytes()
     digest = hashlib.blake2b(repr((size, mode)).encode() + grey.tobytes(), digest_size=16)
-    return Fact("", *size, mode, bits, digest.digest())
+    return Fact("", *size, mode, bits, digest.digest(), kind)
+
+
+def _seen(source: Source, case: Case, number: int) -> tuple[str, tuple[int, int], Image.Image]:
+    """(kind, size, picture); of a JPEG file the picture at an eighth of the work."""
+    if not isinstance(source, ListSource) or type(source).image is not ListSource.image:
+        picture = source.image(case, number)
+        picture = Image.fromarray(picture) if isinstance(picture, np.ndarray) else picture
+        return "", picture.size, picture
+    path = source.path(case, number)
+    picture = reading.opened(path, source.window, draft=DRAFT)
+    if not dicom.is_dicom(reading.place(path)[0]):
+        return "", reading.size(path), picture
+    burned_in = dicom.header(reading.place(path)[0]).burned_in
+    return f"{DICOM}, burned in" if burned_in else DICOM, picture.size, picture
+
+
+def reminder(found: Iterable[Fact]) -> list[str]:
+    """A line for whoever hands DICOM images, or what was learnt from them, to others."""
+    kinds = collections.Counter(fact.kind for fact in found if fact.kind)
+    if not kinds:
+        return []
+    burned = kinds[f"{DICOM}, burned in"]
+    said = f"; {burned} of the files say that text is burnt in" if burned else ""
+    return [
+        f"{kinds.total()} images are DICOM: only pixels and the elements that show them are read, "
+        f"but pixels may hold names and dates{said}; see that they are de-identified"
+    ]
 
 
 def stamp(path: pathlib.Path) -> str:

@@ -1,8 +1,8 @@
 """Cases of sets whose lists take long to read, kept as they were read (`data.cache`).
 
-A set is read anew where its folder, its settings, or a list in it is another one. Of many files in
-deep folders it is the folders whose time of change counts: who edits a report of MIMIC-CXR in place
-removes the index.
+A set is read anew where its folder, its settings, or a list in it is another one, down to the third
+folder. Of files further down the folders' time of change counts, so who edits a report of MIMIC-CXR
+in place removes the index.
 """
 
 import contextlib
@@ -24,7 +24,7 @@ from pefomed_jax.data import cache
 from pefomed_jax.data.sources import files
 
 SLOW = 5.0  # seconds of reading that are worth keeping
-DEPTH = 2  # of the folders whose lists are looked at
+DEPTH = 3  # of the folders whose lists are looked at
 FORM = 1  # of what is kept; another one is not read
 LISTS = {".csv", ".gz", ".json", ".jsonl", ".parquet", ".pkl", ".tsv", ".txt", ".xml", ".zip"}
 
@@ -79,8 +79,9 @@ def _stamps(root: pathlib.Path) -> list[tuple[str, int, int]]:
         inside.sort()
         lists = [name for name in names if pathlib.PurePath(name).suffix.lower() in LISTS]
         for path in [place, *(place / name for name in sorted(lists))]:
-            stat = path.stat()
-            found.append((str(path), stat.st_mtime_ns, 0 if path == place else stat.st_size))
+            with contextlib.suppress(FileNotFoundError):  # a link to nothing
+                stat = path.stat()
+                found.append((str(path), stat.st_mtime_ns, 0 if path == place else stat.st_size))
     return found
 
 

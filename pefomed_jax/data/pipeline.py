@@ -17,7 +17,8 @@ from jaxtyping import UInt8
 from ml_collections import ConfigDict
 
 from pefomed_jax.batch import Batch, Case
-from pefomed_jax.data import images, lengths, ratios
+from pefomed_jax.data import augment, images, lengths, ratios
+from pefomed_jax.data.augment import Augment
 from pefomed_jax.data.buckets import Bucket, round_up
 from pefomed_jax.data.encoding import Encoding
 from pefomed_jax.data.kept import Kept
@@ -38,16 +39,20 @@ class Loader:
     encoding: Encoding
     size: int  # side of the square image, pixels
     seed: int
+    fit: str
+    augment: Augment
 
     @classmethod
     def of(cls, source: Source, tokenizer: Any, config: ConfigDict) -> "Loader":
-        encoding = Encoding.of(tokenizer, config)
-        return cls(source, encoding, config.model.vision.image_size, config.seed)
+        encoding, augment = Encoding.of(tokenizer, config), Augment(**config.data.augment)
+        size = config.model.vision.image_size
+        return cls(source, encoding, size, config.seed, config.data.fit, augment)
 
     @property
     def preparation(self) -> tuple[object, ...]:
         """All that decides about a square beside its image: two loaders may share what is kept."""
-        return self.size, self.encoding.prompts.quirks.plain_convert
+        window = getattr(self.source, "window", None)  # of a mixture: of all its parts
+        return self.size, self.fit, window, self.encoding.prompts.quirks.plain_convert
 
     def visual(self, case: Case, epoch: int = -1) -> list[np.ndarray]:
         """The images of a case as an epoch shows them, or their features; -1: evaluation."""
@@ -66,17 +71,18 @@ class Loader:
             kept = self.source.squares[case.images[number]]
             return np.broadcast_to(kept, (*kept.shape[:2], 3))
         plain = self.encoding.prompts.quirks.plain_convert
-        return images.resize(images.to_rgb(self.source.image(case, number), plain=plain), self.size)
+        return images.prepare(self.source.image(case, number), self.size, self.fit, plain)
 
     def image(self, case: Case, epoch: int = -1, number: int = 0) -> UInt8[np.ndarray, "H W 3"]:
         """An image as an epoch shows it."""
         quirks = self.encoding.prompts.quirks
-        if not quirks.random_crop_flip:
-            return self.square(case, number)
-        picture = images.to_rgb(self.source.image(case, number), plain=quirks.plain_convert)
         name = f"{case.id}/{number}" if number else case.id
         rng = np.random.default_rng([self.seed, epoch + 1, zlib.crc32(name.encode())])
-        return images.random_crop_flip(picture, self.size, rng)
+        if quirks.random_crop_flip:
+            picture = self.source.image(case, number)
+            return images.random_crop_flip(picture, self.size, rng, quirks.plain_convert)
+        square = self.square(case, number)
+        return square if epoch < 0 else augment.apply(square, self.augment, rng)
 
     def collate(
         self, rows: Sequence[Row | None], visual: Sequence[list[np.ndarray]], shape: Bucket

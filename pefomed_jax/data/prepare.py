@@ -52,13 +52,17 @@ def prepare(
     total = sum(map(len, read.values())) + len(bad)
     train, val, notes = carve(source.name, read["train"], read["val"], config)
     train = train[: config.data.limit or None]
-    test = read["test"][: config.eval.limit or None]
+    test, said = tested(source.name, read["test"], val, config)
+    notes += said
     encoding = None if tokenizer is None else Encoding.of(tokenizer, config)
-    checked = []
+    checked, looked = [], {}
     for cases, trained in ((train, True), (val, True), (test, False)):
-        found = check(source, cases, seen(source, cases, config), encoding, config, trained)
+        known = seen(source, cases, config)
+        looked |= known
+        found = check(source, cases, known, encoding, config, trained)
         bad += found.values()
         checked.append([case for i, case in enumerate(cases) if i not in found])
+    notes += facts.reminder(looked.values())
     notes += settle(bad, total, config, None if workdir is None else _bad_rows_of(workdir))
     for name, cases in zip(("training", "test"), checked[::2], strict=True):
         if not cases:
@@ -81,7 +85,7 @@ def split(source: Source, name: str, config: ConfigDict, listed: pathlib.Path) -
     parts = {
         "train": train[: config.data.limit or None],
         "val": val,
-        "test": read["test"][: config.eval.limit or None],
+        "test": tested(source.name, read["test"], val, config)[0],
     }
     found = check(
         source, parts[name], seen(source, parts[name], config), None, config, trained=False
@@ -102,6 +106,15 @@ def digest(splits: Splits) -> str:
         row = (case.split, case.id, case.images, case.question, case.answer)
         sums.update(json.dumps(row).encode())
     return sums.hexdigest()
+
+
+def tested(
+    name: str, test: list[Case], val: list[Case], config: ConfigDict
+) -> tuple[list[Case], list[str]]:
+    """The cases that are answered at the end: of a set without a test split those of validation."""
+    note = f"{name} has no test split: the validation cases are answered at the end"
+    cases, said = (test, []) if test or not val else (val, [note])
+    return cases[: config.eval.limit or None], said
 
 
 def carve(

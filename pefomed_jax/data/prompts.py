@@ -24,6 +24,10 @@ INSTRUCTIONS = {
         "Based on the image, respond to this question with a short answer: {question}",
         "{question}",
     ),
+    "text": (  # questions without an image
+        "Answer this question: {question}",
+        "{question}",
+    ),
     "caption": (
         "Write a caption for this image.",
         "What does this picture show?",
@@ -110,6 +114,8 @@ class Prompts:
     def _lines(self, case: Case) -> tuple[str, ...]:
         """What may be asked about this case: captions and reports each keep their own words."""
         kind = KINDS.get(str(case.fields.get("layout", "")), self.task)
+        if self.task == "vqa" and not case.images:
+            kind = "text"
         return self.instructions if self.own or kind == self.task else INSTRUCTIONS[kind]
 
     def _text(self, case: Case, line: str, training: bool) -> Text:

@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from pefomed_jax import base as base_lib
 from pefomed_jax.batch import Case
-from pefomed_jax.data import facts, pipeline, prepare, sources
+from pefomed_jax.data import dicom, facts, pipeline, prepare, sources
 from pefomed_jax.data import prompts as prompts_lib
 from pefomed_jax.data.prompts import Prompts
 from pefomed_jax.data.sources import Source, pictures
@@ -85,6 +85,7 @@ def find(config: ConfigDict, wanted: Wanted, listed: pathlib.Path) -> Found:
     if wanted.prompt.strip() and config.task != "vqa":
         prompts = dataclasses.replace(prompts, instructions=(prompts_lib.SLOT,), own=True)
     source = pictures.load(wanted.images, wanted.prompt)
+    source.window = dicom.parse_window(config.data.window)
     cases = source.cases("")[: wanted.limit or None]
     known = facts.of(source, cases, config.data.cache)
     bad = [*source.bad_rows]

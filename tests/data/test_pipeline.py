@@ -180,3 +180,59 @@ def test_an_abandoned_iterator_closes(source, tokenizer, config: ConfigDict) -> 
     next(batches)
     batches.close()
     assert pathlib.Path(config.data.dir).is_dir()
+
+
+def test_augmentation_is_of_training_alone(source, tokenizer, config: ConfigDict) -> None:
+    config.data.augment.update(rotate=10.0, brightness=0.1)
+    loader, case = pipeline.Loader.of(source, tokenizer, config), source.cases("train")[0]
+    plain = loader.square(case)
+    assert (loader.image(case) == plain).all()
+    first, other = loader.image(case, 0), loader.image(case, 1)
+    assert (first != plain).any()
+    assert (other != first).any()
+    assert (loader.image(case, 0) == first).all()
+    config.data.augment.update(rotate=0.0, brightness=0.0)
+    assert (pipeline.Loader.of(source, tokenizer, config).image(case, 0) == plain).all()
+
+
+def test_fit_keeps_the_aspect_where_it_is_asked_to(source, tokenizer, config: ConfigDict) -> None:
+    case = source.cases("train")[0]
+    config.data.fit = "pad"  # 24 x 20 pixels: black above and below
+    padded = pipeline.Loader.of(source, tokenizer, config).image(case)
+    assert not padded[[0, -2, -1]].any()
+    assert padded[1:14].any(axis=(1, 2)).all()
+
+
+def test_a_row_may_have_several_images_or_none(tokenizer, config: ConfigDict, source) -> None:
+    """Two views and a text alone in one set: the rows say where, the batch holds what is there."""
+    names = list(dict.fromkeys(case.image for case in source.cases("train")))
+    shown = [(names[0], names[1]), (names[2],), (), (names[1], names[0])]
+    cases = [
+        dataclasses.replace(source.cases("train")[0], id=f"c{i}", images=images)
+        for i, images in enumerate(shown)
+    ]
+    loader = pipeline.Loader.of(source, tokenizer, config)
+    rows = loader.encoding.eval_rows(cases)
+    n = loader.encoding.encoder.n_visual
+    for row, given in zip(rows, shown, strict=True):
+        slots = row.image_slot[row.image_slot >= 0]
+        assert slots.tolist() == list(range(n * len(given)))
+        said = tokenizer.decode(row.tokens[(row.image_slot < 0) & (row.branch == 0)])
+        assert said.count("<Img>") == len(given)
+    prefixes = loader.encoding.prefixes(cases).tolist()
+    assert prefixes == [int((row.branch == 0).sum()) for row in rows]
+    order = pipeline.make_order(cases, tokenizer, config)
+    assert order.buckets[-1][2] == 2
+    for _, batch, _ in pipeline.train_batches(source, cases, tokenizer, config):
+        for b, slots in enumerate(batch.image_slot):
+            count = (slots.max() + 1) // n
+            assert (batch.images[b, count:] == 0).all()
+            assert (batch.images[b, :count].reshape(count, -1).max(axis=1) > 0).all()
+
+
+def test_cases_of_text_alone_have_batches_without_images(tokenizer, config, source) -> None:
+    cases = [dataclasses.replace(case, images=()) for case in source.cases("train")]
+    for _, batch, _ in pipeline.train_batches(source, cases, tokenizer, config):
+        assert batch.images.shape == (4, 0, 16, 16, 3)
+        assert (batch.image_slot < 0).all()
+    assert pipeline.control_images(cases) == []

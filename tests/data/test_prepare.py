@@ -125,10 +125,30 @@ def test_a_row_longer_than_the_largest_bucket(root, tokenizer, config) -> None:
     assert len(run(tokenizer, config).train) == len(rows) - 1
 
 
-def test_nothing_left(root, tokenizer, config) -> None:
-    (root / "test.json").write_text("[]")
+def test_without_a_test_split_validation_is_answered(root, tokenizer, config, capsys) -> None:
+    (root / "test.json").unlink()
+    found = run(tokenizer, config)
+    assert found.test == found.val
+    assert "has no test split: the validation cases are answered" in capsys.readouterr().out
+    config.data.val_fraction = 0.0
     with pytest.raises(UserError, match="no test case is left"):
         run(tokenizer, config)
+
+
+def test_patients_are_not_parted(root, tokenizer, config) -> None:
+    """A study of two images, and a patient of two studies, go to one side."""
+    source = sources.load(config)
+    cases = [
+        dataclasses.replace(case, fields={"patient_id": str(i % 5), "study_id": str(i)})
+        for i, case in enumerate(source.cases("train"))
+    ]
+    config.data.val_fraction = 0.4
+    train, val, notes = prepare.carve("set", cases, [], config)
+    patients = [{case.fields["patient_id"] for case in part} for part in (train, val)]
+    assert len(patients[1]) == 2
+    assert patients[0].isdisjoint(patients[1])
+    assert len(train) + len(val) == len(cases)
+    assert "2 of 5 training patients" in notes[0]
 
 
 def test_a_cache_that_cannot_be_written_is_one_line(root, tokenizer, config, tmp_path) -> None:

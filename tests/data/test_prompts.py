@@ -32,6 +32,20 @@ def test_vqa_trains_on_two_templates_and_evaluates_on_the_second() -> None:
     assert p.evaluate(CASE) == prompts.Text("[INST] <Img>", long, CASE.answer)
 
 
+def test_a_question_without_an_image_does_not_speak_of_one() -> None:
+    text = make("vqa").evaluate(dataclasses.replace(CASE, images=()))
+    question = f"[vqa] Answer this question: {CASE.question} [/INST]"
+    assert (text.before, text.after, text.images) == ("[INST]", question, 0)
+
+
+def test_every_further_image_has_marks_of_its_own() -> None:
+    two = dataclasses.replace(CASE, images=("a.png", "b.png"))
+    text = make("vqa").evaluate(two)
+    assert (text.images, text.between) == (2, "</Img><Img>")
+    shown = make("vqa", prompt_case=True).train(two, 0)
+    assert (shown.before, shown.between) == ("[INST] <img>", "</img><img>")
+
+
 def test_the_template_is_a_function_of_seed_epoch_and_case() -> None:
     def draws(p: prompts.Prompts) -> list[str]:
         cases = [dataclasses.replace(CASE, id=f"c{i}") for i in range(40)]

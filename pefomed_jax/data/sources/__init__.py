@@ -59,14 +59,17 @@ def load(config: ConfigDict) -> Source:
 
 
 def _load(name: str, config: ConfigDict) -> Source:
-    from pefomed_jax.data import records
+    # imported on demand: some bring a library along, and these need the protocol above
+    from pefomed_jax.data import dicom, index, records
 
-    # imported on demand: some bring a library along
     if folder := records.folder_of(config, name):
-        return importlib.import_module("pefomed_jax.data.records.source").load(name, folder, config)
-    read = importlib.import_module(f"pefomed_jax.data.sources.{name}").load
-    if name == "phantom":
-        return read(config)
-    from pefomed_jax.data import index
+        from pefomed_jax.data.records.source import load as read_records
 
-    return index.of(name, config, read)
+        source = read_records(name, folder, config)
+    else:
+        read = importlib.import_module(f"pefomed_jax.data.sources.{name}").load
+        if name == "phantom":  # drawn, not read
+            return read(config)
+        source = index.of(name, config, read)
+    source.window = dicom.parse_window(config.data.window)
+    return source

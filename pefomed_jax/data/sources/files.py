@@ -11,6 +11,8 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from pefomed_jax.batch import Case
+from pefomed_jax.data import reading
+from pefomed_jax.data.levels import Window
 from pefomed_jax.errors import UserError
 
 
@@ -50,6 +52,7 @@ class ListSource:
     name: str
     task: str
     root: str
+    window: Window = "auto"  # of DICOM files, see data/dicom.py
     where: dict[str, tuple[str, int]] = dataclasses.field(default_factory=dict)
     bad_rows: list[BadRow] = dataclasses.field(default_factory=list)
     _cases: dict[str, list[Case]] = dataclasses.field(default_factory=dict)
@@ -71,8 +74,8 @@ class ListSource:
         return pathlib.Path(self.root) / case.images[number]
 
     def image(self, case: Case, number: int = 0) -> Image.Image:
-        """An image of a case, as stored."""
-        return Image.open(self.path(case, number))
+        """An image of a case, as stored; of a DICOM file as `window` shows it."""
+        return reading.opened(self.path(case, number), self.window)
 
     def content(self, case: Case, number: int = 0) -> bytes:
         """The bytes of an image, as they were published."""

@@ -7,6 +7,7 @@ import numpy as np
 from PIL import Image
 
 from pefomed_jax.batch import Case
+from pefomed_jax.data.levels import Window
 from pefomed_jax.data.sources import Source
 from pefomed_jax.data.sources.files import BadRow
 
@@ -17,6 +18,12 @@ class Mixture:
     def __init__(self, sources: Sequence[Source]):
         self.parts = {source.name: source for source in sources}
         self.name = "+".join(self.parts)
+
+    @property
+    def window(self) -> Window:
+        """Of DICOM files, the same for all."""
+        windows = (part.window for part in self.parts.values() if hasattr(part, "window"))
+        return next(windows, "auto")
 
     @property
     def bad_rows(self) -> list[BadRow]:
