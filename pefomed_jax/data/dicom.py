@@ -7,7 +7,6 @@ whether the file admits it.
 
 import dataclasses
 import functools
-import importlib.util
 import logging
 import os
 import pathlib
@@ -34,8 +33,11 @@ READ = (
     *(f"{c}PaletteColorLookupTableData" for c in ("Red", "Green", "Blue")),
     *(f"Segmented{c}PaletteColorLookupTableData" for c in ("Red", "Green", "Blue")),
 )
+BEGIN = 132  # bytes of a file that tell that it is DICOM
 HEAD = 4096  # bytes of a file that tell what it is
 DEFLATED = "1.2.840.10008.1.2.1.99"  # the only syntax that packs more than the pixels
+# in this order, and one only: gdcm ends the process on some damaged JPEG files
+DECODERS = ("pylibjpeg", "pyjpegls", "pillow", "pydicom", "gdcm")
 EXTRA = "pip install 'pefomed_jax[dicom]'"
 
 
@@ -55,7 +57,11 @@ class Header:
 def is_dicom(path: str | os.PathLike[str]) -> bool:
     """By content: 'DICM' after the preamble, or elements as they begin without one."""
     with open(path, "rb") as file:
-        head = file.read(132)
+        return begins(file.read(BEGIN))
+
+
+def begins(head: bytes) -> bool:
+    """Whether the first bytes of a file, BEGIN of them, are those of a DICOM file."""
     if head[128:] == b"DICM":
         return True
     if head[:2] in (b"\x02\x00", b"\x08\x00"):
@@ -184,10 +190,13 @@ def _stored(path: str | os.PathLike[str], ds: Any, frame: int) -> Num[np.ndarray
             return decode(_pydicom().dcmread(path, specific_tags=[*READ, "PixelData"]), index=frame)
         if syntax.is_encapsulated:
             _check_size(path, ds, frame)
-        return decode(pathlib.Path(path), index=frame, transfer_syntax_uid=syntax)
-    except RuntimeError:  # of all decoders that are there; its text has a line for each
-        lacks = "" if importlib.util.find_spec("gdcm") else f"; {EXTRA} may help"
-        raise ValueError(f"{syntax.name} does not decode{lacks}") from None
+        there = decoder.available_plugins
+        chosen = next((name for name in DECODERS if name in there), "")
+        return decode(
+            pathlib.Path(path), index=frame, transfer_syntax_uid=syntax, decoding_plugin=chosen
+        )
+    except RuntimeError:  # its text has a line for each decoder
+        raise ValueError(f"{syntax.name} does not decode") from None
 
 
 def _check_size(path: str | os.PathLike[str], ds: Any, frame: int) -> None:

@@ -6,6 +6,7 @@ start for a format (EPS) are never started.
 """
 
 import contextlib
+import io
 import os
 import pathlib
 import re
@@ -48,32 +49,21 @@ def opened(
         path, frame = _file(name)
         if dicom.is_dicom(path):
             return dicom.read(path, frame, window, max_pixels)
-        with Image.open(path, formats=_formats()) as picture:
-            _turned_to(picture, frame)
-            _allow(*picture.size, max_pixels)
-            if draft:
-                picture.draft(None, (draft, draft))
-            picture.load()
-        # a copy does not know its file, which holds other pages too
-        return _upright(picture.copy() if frame else picture)
+        return _decoded(path, frame, max_pixels, draft)
 
 
 def from_bytes(
-    content: bytes,
-    name: str,
-    window: Window = "auto",
-    max_pixels: int = MAX_PIXELS,
-    draft: int = 0,
+    content: bytes, name: str, window: Window = "auto", max_pixels: int = MAX_PIXELS
 ) -> Image.Image:
     """The same of the bytes of a file; `name` stands for it in errors, and may name a frame."""
-    path, frame = place(name)
-    with tempfile.TemporaryDirectory() as folder:  # readers of DICOM ask for a file
-        file = pathlib.Path(folder) / path.name
-        file.write_bytes(content)
-        try:
-            return opened(f"{file}#{frame}" if frame else file, window, max_pixels, draft)
-        except ImageError as error:
-            raise ImageError(name, error.reason) from None
+    with told(name, max_pixels):
+        path, frame = place(name)
+        if not dicom.begins(content[: dicom.BEGIN]):
+            return _decoded(io.BytesIO(content), frame, max_pixels)
+        with tempfile.TemporaryDirectory() as folder:  # readers of DICOM ask for a file
+            file = pathlib.Path(folder) / path.name
+            file.write_bytes(content)
+            return dicom.read(file, frame, window, max_pixels)
 
 
 def size(name: str | os.PathLike[str]) -> tuple[int, int]:
@@ -114,9 +104,9 @@ def told(name: str | os.PathLike[str], max_pixels: int = MAX_PIXELS) -> Iterator
     try:
         with quiet():
             yield
-    except ImageError:
+    except (ImageError, KeyboardInterrupt, SystemExit):
         raise
-    except Exception as error:  # decoders raise whatever they like on broken files
+    except BaseException as error:  # whatever decoders raise; a panic of Rust is no Exception
         raise ImageError(os.fspath(name), _reason(error, max_pixels)) from None
 
 
@@ -136,7 +126,7 @@ def quiet() -> Iterator[None]:
                 warnings.filters.remove(_RULE)
 
 
-def _reason(error: Exception, max_pixels: int) -> str:
+def _reason(error: BaseException, max_pixels: int) -> str:
     if isinstance(error, FileNotFoundError):
         return MISSING
     if isinstance(error, UnidentifiedImageError):
@@ -149,6 +139,19 @@ def _reason(error: Exception, max_pixels: int) -> str:
         return error.strerror
     lines = str(error).splitlines() or [type(error).__name__]  # pydicom adds a traceback
     return " ".join(lines[0].split())[:LONGEST]
+
+
+def _decoded(
+    file: pathlib.Path | io.BytesIO, frame: int, max_pixels: int, draft: int = 0
+) -> Image.Image:
+    with Image.open(file, formats=_formats()) as picture:
+        _turned_to(picture, frame)
+        _allow(*picture.size, max_pixels)
+        if draft:
+            picture.draft(None, (draft, draft))
+        picture.load()
+    # a copy does not know its file, which holds other pages too
+    return _upright(picture.copy() if frame else picture)
 
 
 def _formats() -> tuple[str, ...]:

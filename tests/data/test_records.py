@@ -36,16 +36,19 @@ def test_images_of_any_kind_come_back_as_they_are(rad: ConfigDict, tmp_path: pat
     grey = np.arange(600, dtype=np.uint16).reshape(20, 30) * 100
     Image.fromarray(grey).save(images / "deep.tiff")
     Image.fromarray((grey >> 8).astype(np.uint8)).save(images / "größe.jpg")
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    Image.fromarray((grey >> 8).astype(np.uint8)).save(images / "held.jpg", exif=turned)
     shutil.copy(images / "i1.png", images / "copy of i1.png")
     (images / "i0.png").write_bytes((images / "i0.png").read_bytes() + b"\0\0")
-    add_rows(tmp_path / "set", "deep.tiff", "größe.jpg", "copy of i1.png", "i0.png")
+    add_rows(tmp_path / "set", "deep.tiff", "größe.jpg", "held.jpg", "copy of i1.png", "i0.png")
     source, read = written(rad, tmp_path / "out")
     check_same(source, read)
     names = facts.places(source, source.cases("train"))
-    assert len(names) == 7 + 3
+    assert len(names) == 7 + 4
     folder = tmp_path / "out" / "vqa_rad" / "images" / "1.0.0"
     info = tfds.builder_from_directory(str(folder)).info
-    assert info.splits["images"].num_examples == 9  # the copy is not kept twice
+    assert info.splits["images"].num_examples == 10  # the copy is not kept twice
     assert read.path(source.cases("train")[0]).parent == folder
 
 
@@ -101,22 +104,22 @@ def test_pictures_of_parquet_files(tmp_path: pathlib.Path) -> None:
     check_same(*written(config, tmp_path / "out"))
 
 
-def test_dicom_files(rad: ConfigDict, tmp_path: pathlib.Path, monkeypatch) -> None:
+def test_dicom_files(rad: ConfigDict, tmp_path: pathlib.Path) -> None:
     pytest.importorskip("pydicom")
     from . import dicoms
 
     pixels = np.arange(1200, dtype=np.uint16).reshape(30, 40)
     dicoms.write(tmp_path / "set" / "images" / "a.dcm", pixels)
     add_rows(tmp_path / "set", "a.dcm")
-    monkeypatch.setattr(
-        ListSource, "image", lambda self, case, n=0: reading.opened(self.path(case, n))
-    )
     source, read = written(rad, tmp_path / "out")
     case = read.cases("train")[-1]
     assert case.image == "images/a.dcm"
     picture = np.asarray(read.image(case))
     np.testing.assert_array_equal(picture, np.asarray(source.image(case)))
     assert len(np.unique(picture)) > 100
+    source.window = read.window = (100.0, 50.0)
+    np.testing.assert_array_equal(np.asarray(read.image(case)), np.asarray(source.image(case)))
+    assert (np.asarray(read.image(case)) != picture).any()
     with pytest.raises(ImageError, match=r"^images/a.dcm does not open \(not an image of a known"):
         reading.from_bytes(b"nothing", "images/a.dcm")
 

@@ -3,7 +3,6 @@
 import bisect
 import dataclasses
 import functools
-import io
 import itertools
 import json
 import pathlib
@@ -11,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from ml_collections import ConfigDict
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from pefomed_jax.batch import Case
 from pefomed_jax.data import reading, records
@@ -38,12 +37,9 @@ class RecordSource(ListSource):
         return pathlib.Path(splits.filepaths[bisect.bisect_right(ends, place)])
 
     def image(self, case: Case, number: int = 0) -> Image.Image:
-        """An image of a case, as its file stores it."""
-        content = self.content(case, number)
-        try:
-            return Image.open(io.BytesIO(content))
-        except UnidentifiedImageError:  # DICOM
-            return reading.from_bytes(content, case.images[number])
+        """An image of a case, as the folder that the records are from gives it."""
+        name = case.images[number].replace("#", " ")  # a row of a table; "#" would name a frame
+        return reading.from_bytes(self.content(case, number), name, self.window)
 
     def content(self, case: Case, number: int = 0) -> bytes:
         """The bytes of an image, as they were published."""
