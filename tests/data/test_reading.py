@@ -6,6 +6,7 @@ import pickle
 import struct
 import warnings
 import zlib
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -127,6 +128,17 @@ def test_every_failure_is_one_kind_of_error_in_one_line(tmp_path) -> None:
         assert str(pickle.loads(pickle.dumps(error))) == str(error)
         with pytest.raises(ImageError):
             reading.opened(path, draft=16)
+
+
+def test_a_panic_is_told_and_a_stop_is_not(tmp_path, monkeypatch) -> None:
+    class Panic(BaseException):
+        """As decoders written in Rust raise it."""
+
+    Image.fromarray(GREY).save(tmp_path / "a.png")
+    for raised, expected in ((Panic, ImageError), (KeyboardInterrupt, KeyboardInterrupt)):
+        monkeypatch.setattr(Image, "open", mock.Mock(side_effect=raised))
+        with pytest.raises(expected):
+            reading.opened(tmp_path / "a.png")
 
 
 def test_any_change_of_a_byte_opens_or_is_told(tmp_path) -> None:
