@@ -26,6 +26,7 @@ install_import_hook("pefomed_jax", "beartype.beartype")
 import runs  # noqa: E402
 import samples  # noqa: E402
 
+from pefomed_jax.data import cache  # noqa: E402
 from pefomed_jax.training import loop  # noqa: E402
 
 SHARED = pathlib.Path(__file__).parents[1] / ".." / "shared"
@@ -37,6 +38,13 @@ def shared() -> pathlib.Path:
     if not SHARED.is_dir():
         pytest.skip("no folder 'shared' beside the checkout")
     return SHARED.resolve()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache_folder(tmp_path_factory) -> pathlib.Path:
+    """What tests prepare without naming a cache does not end up in the person's own."""
+    cache.DEFAULT = str(tmp_path_factory.mktemp("cache"))
+    return pathlib.Path(cache.DEFAULT)
 
 
 @pytest.fixture(scope="session")

@@ -23,10 +23,12 @@ DEFAULT = "~/.cache/pefomed_jax"
 
 
 def folder(cache: str, part: str) -> pathlib.Path:
-    """The folder of one part, made where it is not there. `cache`: config.data.cache."""
+    """The folder of one part, made where it is not there; reports may lie in it, so it is closed to
+    other users. `cache`: config.data.cache.
+    """
     path = pathlib.Path(cache or DEFAULT).expanduser() / part
     with told(path):
-        path.mkdir(parents=True, exist_ok=True)
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
     return path
 
 

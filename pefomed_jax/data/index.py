@@ -29,6 +29,7 @@ FORM = 1  # of what is kept; another one is not read
 LISTS = {".csv", ".gz", ".json", ".jsonl", ".parquet", ".pkl", ".tsv", ".txt", ".xml", ".zip"}
 
 Read = Callable[[ConfigDict], Any]
+Stamp = tuple[str, int, int]
 
 
 def of(name: str, config: ConfigDict, read: Read) -> Any:
@@ -37,8 +38,9 @@ def of(name: str, config: ConfigDict, read: Read) -> Any:
     root = pathlib.Path(place).expanduser().resolve()
     if not place or not root.is_dir():
         return read(config)
-    settings = config.task, config.data[name].to_dict()
-    key = cache.key(FORM, name, str(root), settings, _stamps(root))
+    own = config.data[name].to_dict()
+    outside = [_stamp(root / value) for value in own.values() if isinstance(value, str) and value]
+    key = cache.key(FORM, name, str(root), config.task, own, outside, _stamps(root))
     path = cache.folder(config.data.cache, "index") / f"{name}-{key}.jsonl"
     with cache.locked(path):
         if (kept := _load(path)) is not None:
@@ -68,8 +70,8 @@ class _Tee(io.TextIOBase):
             stream.flush()
 
 
-def _stamps(root: pathlib.Path) -> list[tuple[str, int, int]]:
-    """Name, time of change and size of the lists, and of the folders without their size."""
+def _stamps(root: pathlib.Path) -> list[Stamp]:
+    """Those of the lists and of the folders."""
     found = []
     for folder, inside, names in os.walk(root):
         place = pathlib.Path(folder)
@@ -79,10 +81,16 @@ def _stamps(root: pathlib.Path) -> list[tuple[str, int, int]]:
         inside.sort()
         lists = [name for name in names if pathlib.PurePath(name).suffix.lower() in LISTS]
         for path in [place, *(place / name for name in sorted(lists))]:
-            with contextlib.suppress(FileNotFoundError):  # a link to nothing
-                stat = path.stat()
-                found.append((str(path), stat.st_mtime_ns, 0 if path == place else stat.st_size))
+            found.append(_stamp(path))
     return found
+
+
+def _stamp(path: pathlib.Path) -> Stamp:
+    """Name, time of change, and size of what is no folder; zeros where nothing is."""
+    with contextlib.suppress(OSError):
+        stat = path.stat()
+        return str(path), stat.st_mtime_ns, 0 if path.is_dir() else stat.st_size
+    return str(path), 0, 0
 
 
 def _lines(source: files.ListSource, said: str) -> Iterator[str]:

@@ -6,6 +6,8 @@ import samples
 from flax.traverse_util import flatten_dict
 
 from pefomed_jax import config
+from pefomed_jax.decoding.generate import make_generate
+from pefomed_jax.decoding.options import Options
 from pefomed_jax.models import mllm, stack
 from pefomed_jax.peft.lora import LoRA
 
@@ -172,3 +174,37 @@ def test_every_layer_and_key_draws_masks_of_its_own(model_config):
     # by block 4 layers of the tower, 7 of the decoder; connector and head
     drawn = [np.asarray(x).tobytes() for key in (0, 1) for x in jax.jit(masks)(jax.random.key(key))]
     assert len(set(drawn)) == len(drawn) == 2 * (2 * 4 + 1 + 2 * 7 + 1)
+
+
+def test_a_row_of_one_image_beside_rows_of_two(model_config):
+    """An image that no slot names, as padding is, changes nothing; nor does one at the front."""
+    model = mllm.build(model_config)
+    params = {"params": samples.params(model)}
+    one = samples.batch(model_config, samples.rows(model_config, [[(3, 2)], [(4, 1)]]))
+    spare = np.random.default_rng(1).integers(0, 256, one.images.shape, np.uint8)
+    padded = one.replace(images=np.concatenate([one.images, spare], axis=1))
+    np.testing.assert_allclose(
+        model.apply(params, padded), model.apply(params, one), rtol=1e-5, atol=1e-6
+    )
+    n = mllm.visual_tokens(model_config)
+    second = np.where(one.image_slot >= 0, one.image_slot + n, -1).astype(np.int32)
+    moved = one.replace(
+        image_slot=second, images=np.concatenate([spare, one.images], axis=1)
+    ).validate()
+    np.testing.assert_allclose(
+        model.apply(params, moved), model.apply(params, one), rtol=1e-5, atol=1e-6
+    )
+
+
+def test_rows_of_text_alone_need_no_image(model_config):
+    model = mllm.build(model_config)
+    params = {"params": samples.params(model)}
+    rows = samples.rows(model_config, [[(3, 2)], [(4, 1)]])
+    some = samples.batch(model_config, rows)
+    blind = some.replace(image_slot=np.full_like(some.image_slot, -1))
+    bare = blind.replace(images=some.images[:, :0]).validate()
+    np.testing.assert_array_equal(model.apply(params, bare), model.apply(params, blind))
+    assert np.abs(model.apply(params, bare) - model.apply(params, some)).max() > 1e-3
+    generate = make_generate(model, Options(4))
+    tokens = [np.asarray(generate(params["params"], b).tokens) for b in (bare, blind)]
+    np.testing.assert_array_equal(*tokens)

@@ -12,9 +12,9 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from pefomed_jax.batch import Case
+from pefomed_jax.data import cache
 from pefomed_jax.data.sources.phantom import builder as builder_lib
 
-CACHE = "~/.cache/pefomed_jax"
 LARGEST = 256  # pixels a side; the pipeline enlarges beyond
 
 
@@ -99,7 +99,7 @@ def load(config: ConfigDict) -> Source:
 
     They lie in config.data.cache, by default ~/.cache/pefomed_jax.
     """
-    cache = pathlib.Path(config.data.cache or CACHE).expanduser()
+    cache = pathlib.Path(config.data.cache or cache.DEFAULT).expanduser()
     size = min(config.model.vision.image_size, LARGEST)
     builder_lib.prepared(cache, size, builder_lib.COUNTS)
     return Source(config.task, str(cache), size, dict(builder_lib.COUNTS))
