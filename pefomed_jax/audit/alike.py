@@ -51,7 +51,6 @@ def _small(source: Source, case: Case, number: int) -> UInt8[np.ndarray, "48 48"
         if isinstance(picture, np.ndarray):
             picture = Image.fromarray(picture)
         with picture:
-            picture.draft(None, (2 * SIDE, 2 * SIDE))
             grey = images.to_rgb(picture).convert("L")
     except Exception:  # decoders raise whatever they like; it opened when its facts were found
         return np.zeros((SIDE, SIDE), np.uint8)

@@ -30,8 +30,8 @@ def majority(parts: Parts, protocol: str) -> dict[str, Any]:
     """The exact match of the most frequent training answer, to all and by answer type.
 
     {"protocol", "all": row, "types": {answer type: row}, "by_type": {split: exact match}}, a row is
-    {"answer", "share" of training, "test" and "val": exact match or None, "n": test cases}. The
-    last is of always giving the answer of the case's type. {} without training answers.
+    {"answer", "n": test cases, a split: exact match, None without cases}. The last is of giving
+    each case the answer of its type. {} without training answers.
     """
     train = parts["train"]
     if not train:
@@ -43,7 +43,7 @@ def majority(parts: Parts, protocol: str) -> dict[str, Any]:
     if rows:
         made["by_type"] = {
             split: _score(parts[split], protocol, lambda case: best.get(value(case, "answer_type")))
-            for split in ("val", "test")
+            for split in parts
         }
     return made
 
@@ -54,10 +54,10 @@ def _row(parts: Parts, protocol: str, kind: str | None) -> dict[str, Any]:
         for split, cases in parts.items()
     }
     counts = collections.Counter(plain(case.answer) for case in own["train"])
-    text, n = counts.most_common(1)[0]
+    text = counts.most_common(1)[0][0]
     answer = next(case.answer for case in own["train"] if plain(case.answer) == text)
-    scores = {split: _score(own[split], protocol, lambda _: answer) for split in ("val", "test")}
-    return {"answer": answer, "share": n / len(own["train"]), "n": len(own["test"])} | scores
+    scores = {split: _score(cases, protocol, lambda _: answer) for split, cases in own.items()}
+    return {"answer": answer, "n": len(own["test"])} | scores
 
 
 def _score(cases: Sequence[Case], protocol: str, answer: Any) -> float | None:

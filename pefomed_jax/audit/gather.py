@@ -4,7 +4,7 @@ import contextlib
 import io
 import sys
 from collections.abc import Iterator
-from typing import Any, NamedTuple, TextIO
+from typing import Any, NamedTuple, cast
 
 from ml_collections import ConfigDict
 
@@ -51,8 +51,9 @@ def gather(config: ConfigDict) -> Gathered:
     read["train"], read["val"], notes = prepare.carve(
         source.name, read["train"], read["val"], config
     )
-    limits = {"train": config.data.limit, "val": 0, "test": config.eval.limit}
-    used = {split: cases[: limits[split] or None] for split, cases in read.items()}
+    test, said_of_test = prepare.tested(source.name, read["test"], read["val"], config)
+    used = read | {"train": read["train"][: config.data.limit or None]}
+    used["test"] = [] if said_of_test else test  # validation cases are not counted twice
     everything = [case for cases in used.values() for case in cases]
     print(f"{source.name}: {len(everything):,} cases; their images are looked at", flush=True)
     known = facts.of(source, everything, config.data.cache)
@@ -65,7 +66,7 @@ def gather(config: ConfigDict) -> Gathered:
         parts[split] = [case for i, case in enumerate(cases) if i not in found]
     unused = {split: len(read[split]) - len(cases) for split, cases in used.items()}
     where = facts.places(source, everything)
-    lines = [*said.getvalue().splitlines(), *notes]
+    lines = [*said.getvalue().splitlines(), *notes, *said_of_test]
     made = (parts, unused, bad, total, known, where, tokenizer, encoding, without, lines)
     return Gathered(config, source, *made)
 
@@ -80,7 +81,7 @@ def _tokenizer(config: ConfigDict) -> tuple[Any | None, str]:
 class _Tee(io.StringIO):
     """Keeps what is printed, and prints it."""
 
-    def __init__(self, out: TextIO):
+    def __init__(self, out: io.TextIOBase):
         super().__init__()
         self._out = out
 
@@ -93,5 +94,5 @@ class _Tee(io.StringIO):
 @contextlib.contextmanager
 def _told() -> Iterator[io.StringIO]:
     """What is printed inside."""
-    with contextlib.redirect_stdout(_Tee(sys.stdout)) as said:
+    with contextlib.redirect_stdout(_Tee(cast(io.TextIOBase, sys.stdout))) as said:
         yield said

@@ -17,16 +17,19 @@ BATCHES = 5000  # of epoch 0 that padding is measured in
 
 
 def lengths(found: Gathered) -> dict[str, Any]:
-    """{"problem"} where lengths cannot be known, else counts of tokens, buckets and steps."""
-    if found.encoding is None:
-        return {"problem": f"lengths are not known: {found.without}"}
+    """Counts of tokens, buckets and steps; `problem` and steps alone where lengths are unknown.
+
+    Without lengths the steps of an epoch are known where a row is one case, else None.
+    """
     train, config = found.parts["train"], found.config
+    if found.encoding is None:
+        return {"problem": f"lengths are not known: {found.without}"} | _steps(found, None)
     if not train:
-        return {"problem": "lengths are not known: no training case is left"}
+        return {"problem": "lengths are not known: no training case is left"} | _steps(found, None)
     try:
         order = pipeline.make_order(train, found.tokenizer, config)
     except UserError as error:
-        return {"problem": f"the run would stop: {error}"}
+        return {"problem": f"the run would stop: {error}"} | _steps(found, None)
     rows, buckets = _rows(found.encoding, found, order)
     answers = found.encoding.measure(train).answers
     n_batches = min(BATCHES, math.ceil(order.steps_per_epoch))
@@ -38,12 +41,21 @@ def lengths(found: Gathered) -> dict[str, Any]:
         "buckets": buckets,
         "padding": order.waste(n_batches),
         "measured_batches": n_batches,
-        "rows_per_epoch": order.rows_per_epoch,
-        "cases_per_epoch": len(train),
-        "batch_size": order.batch_size,
-        "steps_per_epoch": order.steps_per_epoch,
+    } | _steps(found, order.rows_per_epoch)
+
+
+def _steps(found: Gathered, rows: int | None) -> dict[str, Any]:
+    """`rows` of an epoch; None: one for each case, if a row is one case."""
+    config, cases = found.config, len(found.parts["train"])
+    rows = cases if rows is None and config.data.branches == 1 else rows
+    per_epoch = rows / config.train.batch_size if rows else None
+    return {
+        "rows_per_epoch": rows,
+        "cases_per_epoch": cases,
+        "batch_size": config.train.batch_size,
+        "steps_per_epoch": per_epoch,
         "steps": config.train.steps,
-        "epochs": config.train.steps / order.steps_per_epoch,
+        "epochs": config.train.steps / per_epoch if per_epoch else None,
     }
 
 

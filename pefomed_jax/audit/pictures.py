@@ -6,10 +6,10 @@ import statistics
 from typing import Any
 
 from pefomed_jax.audit.gather import Gathered
+from pefomed_jax.data import facts
 
 MOST = 3000  # distinct sizes kept for the picture of them
 WIDE = 2.0  # long side over short side from which a square distorts a lot
-DICOM = (".dcm", ".dicom", ".dic")
 
 
 def pictures(found: Gathered) -> dict[str, Any]:
@@ -28,12 +28,13 @@ def pictures(found: Gathered) -> dict[str, Any]:
         "model": size,
         "small": sum(n for pair, n in sizes.items() if min(pair) < size),
         "long": sum(n for pair, n in sizes.items() if max(pair) > WIDE * min(pair)),
-        "dicom": sum(_kind(name) in DICOM for name in found.known),
+        "dicom": facts.reminder(opened.values()),
     }
 
 
 def _kind(name: str) -> str:
-    return pathlib.PurePath(name).suffix.lower() or "(none)"
+    """The suffix of a file; a frame may be named behind it, as in scan.dcm#5."""
+    return pathlib.PurePath(name.partition("#")[0]).suffix.lower() or "(none)"
 
 
 def _median(sizes: collections.Counter[tuple[int, int]]) -> list[int]:

@@ -71,14 +71,13 @@ def _majority(audit: Audit) -> Iterator[str]:
         *([name or "(none)", row] for name, row in found["types"].items()),
     ]
     cells = [
-        [f"  {name}", row["answer"][:24], _share(row["val"]), _share(row["test"]), _n(row["n"])]
+        [f"  {name}", row["answer"][:24], *(_share(row[s]) for s in SPLITS), _n(row["n"])]
         for name, row in rows
     ]
     if "by_type" in found:
-        own = found["by_type"]
-        n = _n(found["all"]["n"])
-        cells.append(["  all, each its type's", "", _share(own["val"]), _share(own["test"]), n])
-    yield from _columns([["  cases", "answer", "val", "test", "test cases"], *cells])
+        own = [_share(found["by_type"][split]) for split in SPLITS]
+        cells.append(["  all, by type", "", *own, _n(found["all"]["n"])])
+    yield from _columns([["  cases", "answer", *SPLITS, "test cases"], *cells])
 
 
 def _share(value: float | None) -> str:

@@ -21,8 +21,9 @@ def warnings(audit: Audit) -> list[str]:
 
 
 def _usable(audit: Audit) -> Iterator[str]:
-    for split, name in (("train", "training"), ("test", "test")):
-        if not audit["splits"][split]["cases"]:
+    n = {split: row["cases"] for split, row in audit["splits"].items()}
+    for name, cases in (("training", n["train"]), ("test", n["test"] or n["val"])):
+        if not cases:
             yield f"no {name} case is left: the run would stop"
 
 
@@ -110,11 +111,7 @@ def _lengths(audit: Audit) -> Iterator[str]:
 
 def _images(audit: Audit) -> Iterator[str]:
     found = audit["pictures"]
-    if found["dicom"]:
-        yield (
-            f"{found['dicom']:,} files are DICOM: their headers, and text burnt into the pixels, "
-            "may name patients; de-identify them before anything is shown or shared"
-        )
+    yield from found["dicom"]
     if found["small"] > 0.2 * max(1, found["opened"]):
         yield (
             f"{found['small']:,} of {found['opened']:,} images are smaller than the model's "
@@ -133,4 +130,5 @@ def _compared(audit: Audit) -> Iterator[str]:
 
 def percent(share: float) -> str:
     """'93 %', and one digit more below 10."""
-    return f"{100 * share:.0f} %" if share >= 0.1 or share == 0 else f"{100 * share:.1f} %"
+    digits = 0 if share >= 0.1 or share == 0 else 1
+    return f"{100 * share:.{digits}f}\N{NO-BREAK SPACE}%"

@@ -55,11 +55,12 @@ def _tiles(audit: Audit) -> list[tuple[str, str, str]]:
         ("bad rows", f"{bad['rows']:,}", after if bad["rows"] else f"of {bad['total']:,}"),
         ("test cases with a training image", share, f"{touched:,} of {counts['test']:,}"),
     ]
-    if "problem" not in lengths:
+    if lengths["steps_per_epoch"]:
         steps = f"{lengths['steps_per_epoch']:,.1f}"
         said = f"{lengths['batch_size']:,} rows each; {lengths['epochs']:,.1f} epochs in the run"
-        made += [("steps an epoch", steps, said)]
-        made += [("padding", percent(lengths["padding"]), "of all tokens")]
+        made.append(("steps an epoch", steps, said))
+    if "padding" in lengths:
+        made.append(("padding", percent(lengths["padding"]), "of all tokens"))
     return made
 
 
@@ -152,16 +153,15 @@ def _majority(audit: Audit) -> str:
         [
             html.escape(name),
             html.escape(row["answer"]),
-            percent(row["share"]),
-            *(_score(row[split]) for split in ("val", "test")),
+            *(_score(row[split]) for split in SPLITS),
             f"{row['n']:,}",
         ]
         for name, row in rows
     ]
     if "by_type" in found:
-        own = [_score(found["by_type"][split]) for split in ("val", "test")]
-        cells.append(["all, each the answer of its type", "", "", *own, f"{found['all']['n']:,}"])
-    head = ("cases", "answer", "of training", "val", "test", "test cases")
+        own = [_score(found["by_type"][split]) for split in SPLITS]
+        cells.append(["all, by type", "", *own, f"{found['all']['n']:,}"])
+    head = ("cases", "answer", *SPLITS, "test cases")
     return (
         '<h3 class="part">always the most frequent training answer</h3><p class="note">The exact '
         f"match (protocol {html.escape(found['protocol'])}) that needs no image: what a model has "
