@@ -9,6 +9,8 @@ TEST = ["beartype>=0.20", "pytest>=8", "ruff>=0.8", "tensorboard>=2.18", "sacreb
 TEST += ["ipykernel>=6", "nbclient>=0.10", "nbformat>=5", "setuptools>=77"]  # the notebook
 TEST += ["selenium>=4.20", "pycocoevalcap>=1.2"]  # the page; the scores
 TORCH = ["torch==2.13.0; python_version < '3.12'", "peft>=0.21; python_version < '3.12'"]
+DICOM = ["pyjpegls>=1.2", "pylibjpeg>=2", "pylibjpeg-openjpeg>=2", "pylibjpeg-rle>=2"]
+DICOM += ["python-gdcm>=3.0.10"]
 DATA = ("json", "html", "css", "js")  # beside the code that uses it
 
 setup(
@@ -39,6 +41,7 @@ setup(
         "optax>=0.2.8",
         "orbax-checkpoint>=0.12.8",
         "pillow>=10",
+        "pydicom>=3,<4",
         "safetensors>=0.4",
         "sentencepiece>=0.2",
         "tensorboardX>=2.6",
@@ -55,10 +58,12 @@ setup(
         ],
     },
     extras_require={
-        "test": [*TEST, *TORCH],
+        "test": [*TEST, *TORCH, *DICOM, "pyarrow>=14"],
         "coco": ["pycocoevalcap==1.2"],  # METEOR; needs a Java runtime too
         "convert": ["torch>=2.6"],
         "cuda12": ["jax[cuda12]"],
+        "dicom": DICOM,  # compressed DICOM images, by decoders of permissive licences
+        "parquet": ["pyarrow>=14"],  # PathVQA as the Hub has it
         "cuda13": ["jax[cuda13]"],
         "tpu": ["jax[tpu]"],
     },

@@ -13,6 +13,7 @@ from typing import Any
 
 import grain
 import numpy as np
+import PIL
 from jaxtyping import UInt8
 from ml_collections import ConfigDict
 
@@ -52,7 +53,8 @@ class Loader:
     def preparation(self) -> tuple[object, ...]:
         """All that decides about a square beside its image: two loaders may share what is kept."""
         window = getattr(self.source, "window", None)  # of a mixture: of all its parts
-        return self.size, self.fit, window, self.encoding.prompts.quirks.plain_convert
+        plain = self.encoding.prompts.quirks.plain_convert
+        return self.size, self.fit, window, plain, PIL.__version__
 
     def visual(self, case: Case, epoch: int = -1) -> list[np.ndarray]:
         """The images of a case as an epoch shows them, or their features; -1: evaluation."""

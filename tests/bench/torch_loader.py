@@ -1,4 +1,4 @@
-"""The same work as launch/bench_data.py over a PyTorch DataLoader with PIL, torchvision, pydicom.
+"""The same work as launch/bench_data.py over a PyTorch DataLoader with PIL and pydicom.
 
     python tests/bench/torch_loader.py serve --dir FOLDER --workers 1
 
@@ -21,13 +21,6 @@ from pydicom.pixels import apply_modality_lut, apply_voi_lut
 from torch.utils.data import DataLoader, Dataset
 from transformers import PreTrainedTokenizerFast
 
-# a torchvision built for GPUs has no operators beside a torch for CPUs; its transforms need none
-_OPERATORS = torch.library.Library("torchvision", "FRAGMENT")
-for name in ("nms", "qnms"):
-    _OPERATORS.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-
-from torchvision import transforms  # noqa: E402
-
 TOKENIZER = pathlib.Path(__file__).parents[2] / "pefomed_jax" / "assets" / "tiny"
 PROMPT = "[INST] <Img>", "</Img> [report] Write the radiology report of this image. [/INST]"
 
@@ -39,10 +32,7 @@ class Films(Dataset):
         self.rows = json.loads((folder / "train.json").read_text())
         self.folder = folder / "images"
         self.tokenizer = PreTrainedTokenizerFast.from_pretrained(TOKENIZER)
-        bicubic = transforms.InterpolationMode.BICUBIC
-        self.transform = transforms.Compose(
-            [transforms.Resize((size, size), bicubic), transforms.PILToTensor()]
-        )
+        self.size = size
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -53,6 +43,11 @@ class Films(Dataset):
         pieces = [*PROMPT, self.rows[i]["report"]]
         ids = self.tokenizer(pieces, add_special_tokens=False)["input_ids"]
         return self.transform(picture.convert("RGB")), [1, *itertools.chain(*ids), 2]
+
+    def transform(self, picture: Image.Image) -> torch.Tensor:
+        """torchvision's Resize (bicubic) and PILToTensor, which do this to a picture."""
+        square = picture.resize((self.size, self.size), Image.Resampling.BICUBIC)
+        return torch.from_numpy(np.array(square)).permute(2, 0, 1).contiguous()
 
 
 def dicom(path: pathlib.Path) -> Image.Image:

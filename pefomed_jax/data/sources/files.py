@@ -151,7 +151,7 @@ def text(row: Any, key: str) -> str:
 def find_image(root: pathlib.Path, name: str, folders: tuple[str, ...], field: str) -> str:
     """The path of an image relative to `root`, from the first folder that has it, or RowError."""
     for folder in folders:
-        if (root / folder / name).is_file():
+        if reading.place(root / folder / name)[0].is_file():
             return (pathlib.Path(folder) / name).as_posix()
     tried = " nor ".join(str(root / folder / name) for folder in folders)
     raise RowError(field, f"no image {tried}", "add the file or delete the row")
