@@ -99,7 +99,7 @@ def load(config: ConfigDict) -> Source:
 
     They lie in config.data.cache, by default ~/.cache/pefomed_jax.
     """
-    cache = pathlib.Path(config.data.cache or cache.DEFAULT).expanduser()
+    folder = pathlib.Path(config.data.cache or cache.DEFAULT).expanduser()
     size = min(config.model.vision.image_size, LARGEST)
-    builder_lib.prepared(cache, size, builder_lib.COUNTS)
-    return Source(config.task, str(cache), size, dict(builder_lib.COUNTS))
+    builder_lib.prepared(folder, size, builder_lib.COUNTS)
+    return Source(config.task, str(folder), size, dict(builder_lib.COUNTS))
