@@ -56,7 +56,7 @@ def make(config: ConfigDict) -> Made:
         "limits": {"train": config.data.limit, "test": config.eval.limit},
         "credentialed": any(name in CREDENTIALED for name in config.data.source.split("+")),
         "notes": found.notes,
-        "splits": counts.splits(found),
+        "splits": counts.splits(found.parts, found.unused),
         "sources": counts.sources(found.parts),
         "types": counts.types(found.parts),
         "top": answers.top(found.parts),
@@ -113,7 +113,8 @@ def write(made: Made, out: pathlib.Path, page: bool) -> None:
     """audit.json, bad_rows.jsonl, leakage.jsonl and audit.html, each in one move."""
     out.mkdir(parents=True, exist_ok=True)
     audit = made.audit
-    kept = audit if not audit["credentialed"] else {k: v for k, v in audit.items() if k != "top"}
+    texts = ("top", "majority") if audit["credentialed"] else ()
+    kept = {name: part for name, part in audit.items() if name not in texts}
     whole.write(out / "audit.json", json.dumps(kept, indent=2, ensure_ascii=False) + "\n")
     prepare.list_bad(made.found.bad, out / prepare.BAD_ROWS)
     whole.write(out / "leakage.jsonl", _lines([*made.shared, *made.within]))

@@ -5,7 +5,6 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pefomed_jax.audit.gather import SPLITS, Gathered
 from pefomed_jax.audit.leakage import plain
 from pefomed_jax.batch import Case
 
@@ -13,10 +12,11 @@ TYPES = ("answer_type", "question_type", "layout", "modality")  # fields with fe
 MOST = 30  # values of a field that are listed
 
 
-def splits(found: Gathered) -> dict[str, dict[str, Any]]:
-    """Of every split: cases, images, patients, studies, words; unused and bad rows of the set."""
-    made = {split: _split(found.parts[split]) for split in SPLITS}
-    return {split: made[split] | {"unused": found.unused[split]} for split in SPLITS}
+def splits(
+    parts: Mapping[str, Sequence[Case]], unused: Mapping[str, int]
+) -> dict[str, dict[str, Any]]:
+    """Of every split: cases, images, patients, studies, questions, answers and their words."""
+    return {split: _split(cases) | {"unused": unused[split]} for split, cases in parts.items()}
 
 
 def _split(cases: Sequence[Case]) -> dict[str, Any]:

@@ -131,8 +131,8 @@ def _named(field: str) -> Callable[[Case], tuple[str, ...] | None]:
 
 
 def _asked(case: Case, twins: Twins) -> tuple[str, ...] | None:
-    """A question with the pictures it is about, whichever of their copies these are."""
-    if not case.question or not case.images:
+    """A question with the pictures it is about, if any, whichever of their copies these are."""
+    if not case.question:
         return None
     return (plain(case.question), *(twins.first_of.get(name, name) for name in case.images))
 

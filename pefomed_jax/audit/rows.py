@@ -60,8 +60,10 @@ def _records(cases: Sequence[Case], twins: Twins) -> Iterator[tuple[str, Record]
             yield "contradiction", {"cases": sides}
 
 
-def _asked(case: Case, twins: Twins) -> tuple[str, ...]:
+def _asked(case: Case, twins: Twins) -> tuple[str, ...] | None:
     """The question and all that it is about; the context of a case of text alone is in it."""
+    if not case.question and not case.images:
+        return None
     return (plain(case.question), *(twins.first_of.get(name, name) for name in case.images))
 
 

@@ -80,7 +80,7 @@ def _majority(audit: Audit) -> Iterator[str]:
     yield from _columns([["  cases", "answer", *SPLITS, "test cases"], *cells])
 
 
-def _share(value: float | None) -> str:
+def _share(value: float | int | None) -> str:
     return "-" if value is None else f"{value:.3f}"
 
 

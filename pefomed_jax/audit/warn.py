@@ -128,7 +128,7 @@ def _compared(audit: Audit) -> Iterator[str]:
         )
 
 
-def percent(share: float) -> str:
+def percent(share: float | int) -> str:
     """'93 %', and one digit more below 10."""
     digits = 0 if share >= 0.1 or share == 0 else 1
     return f"{100 * share:.{digits}f}\N{NO-BREAK SPACE}%"

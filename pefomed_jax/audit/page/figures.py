@@ -10,8 +10,8 @@ from pefomed_jax.evaluation.page import charts
 from pefomed_jax.evaluation.page.tables import table
 
 Audit = Mapping[str, Any]
-WIDTH, HEIGHT = 480, 264
-LEFT, UPPER, RIGHT, LOWER = 58.0, 34.0, 452.0, 230.0
+WIDTH, HEIGHT = 480, 270
+LEFT, UPPER, RIGHT, LOWER = 58.0, 42.0, 452.0, 236.0
 TICKS = (1, 2, 5)
 
 
@@ -55,7 +55,7 @@ def _histogram(found: Mapping[str, Any]) -> str:
     for i, bucket in enumerate(found["buckets"]):
         x = LEFT + bucket["tokens"] / end * (RIGHT - LEFT)
         drawn += f'<line class="edge" x1="{x:.1f}" x2="{x:.1f}" y1="{UPPER}" y2="{LOWER}"/>'
-        y = UPPER - 6 - 14 * (i % 2)
+        y = UPPER - 6 - 16 * (i % 2)
         anchor = "end" if x > RIGHT - 20 else "middle"
         place = f'x="{x + 4 * (anchor == "end"):.1f}" y="{y}" text-anchor="{anchor}"'
         drawn += f'<text class="edge-name" {place}>{bucket["tokens"]:,}</text>'
@@ -65,7 +65,7 @@ def _histogram(found: Mapping[str, Any]) -> str:
     return drawn
 
 
-def _across(most: float) -> str:
+def _across(most: float | int) -> str:
     drawn = ""
     for part in (0, most / 2, most) if most % 2 == 0 else (0, most):
         y = LOWER - part / most * (LOWER - UPPER)
@@ -74,7 +74,7 @@ def _across(most: float) -> str:
     return drawn
 
 
-def _ticks(end: float) -> list[int]:
+def _ticks(end: float | int) -> list[int]:
     """About five round numbers from 0."""
     unit = 10 ** math.floor(math.log10(max(1, end / 2)))
     step = next(unit * k for k in (1, 2, 5, 10) if end / (unit * k) <= 5.5)
@@ -141,7 +141,7 @@ def _sizes(found: Mapping[str, Any]) -> str:
     high = max(low + 1, math.ceil(math.log2(max(sides))))
     most = max(n for *_, n in found["sizes"])
 
-    def at(w: float, h: float) -> tuple[float, float]:
+    def at(w: float | int, h: float | int) -> tuple[float, float]:
         x, y = ((math.log2(side) - low) / (high - low) for side in (w, h))
         return LEFT + x * (RIGHT - LEFT), LOWER - y * (LOWER - UPPER)
 

@@ -169,7 +169,7 @@ def _majority(audit: Audit) -> str:
     )
 
 
-def _score(value: float | None) -> str:
+def _score(value: float | int | None) -> str:
     return "-" if value is None else f"{value:.3f}"
 
 
