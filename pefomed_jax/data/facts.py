@@ -9,6 +9,7 @@ import concurrent.futures
 import contextlib
 import hashlib
 import itertools
+import math
 import pathlib
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
@@ -21,12 +22,14 @@ from tqdm import tqdm
 from pefomed_jax.batch import Case
 from pefomed_jax.data import cache as cache_lib
 from pefomed_jax.data import dicom, images, reading
+from pefomed_jax.data.room import Room
 from pefomed_jax.data.sources import Source
 from pefomed_jax.data.sources.files import ListSource
 from pefomed_jax.data.sources.mixture import Mixture
 from pefomed_jax.errors import ImageError
 
 THREADS = 8  # Pillow decodes outside the interpreter's lock
+ROOM = Room(32 << 20)  # pixels decoded at once, of all threads
 AT_ONCE = 256  # images between two writes
 DRAFT = 64  # pixels a side at which a JPEG file is looked at
 DICOM = "DICOM"
@@ -135,32 +138,50 @@ def _looked(
 def look(source: Source, case: Case, number: int) -> Fact:
     """Opens an image to its end: Pillow's verify() lets truncated JPEG files pass."""
     try:
-        kind, size, picture = _seen(source, case, number)
-        with picture:
-            mode, grey = picture.mode, images.to_rgb(picture).convert("L")
+        kind, size = _header(source, case, number)
+        with ROOM.of(math.prod(size)):
+            return _look(source, case, number, kind, size)
     except ImageError as error:
         known = "is missing" if error.reason == reading.MISSING else ""
         return Fact(known or f"does not open ({error.reason})")
     except Exception as error:  # whatever else a source meets
         return Fact(f"does not open ({' '.join(str(error).split())[: reading.LONGEST]})")
+
+
+def _look(source: Source, case: Case, number: int, kind: str, size: Sequence[int]) -> Fact:
+    with _picture(source, case, number) as picture:
+        mode, grey = picture.mode, images.to_rgb(picture).convert("L")
+        size = size or picture.size
     small = np.asarray(grey.resize((SIDE + 1, SIDE), Image.Resampling.BOX), np.int16)
     bits = np.packbits(small[:, 1:] > small[:, :-1]).tobytes()
-    digest = hashlib.blake2b(repr((size, mode)).encode() + grey.tobytes(), digest_size=16)
+    digest = hashlib.blake2b(repr((tuple(size), mode)).encode() + grey.tobytes(), digest_size=16)
     return Fact("", *size, mode, bits, digest.digest(), kind)
 
 
-def _seen(source: Source, case: Case, number: int) -> tuple[str, tuple[int, int], Image.Image]:
-    """(kind, size, picture); of a JPEG file the picture at an eighth of the work."""
-    if not isinstance(source, ListSource) or type(source).image is not ListSource.image:
-        picture = source.image(case, number)
-        picture = Image.fromarray(picture) if isinstance(picture, np.ndarray) else picture
-        return "", picture.size, picture
+def _is_file(source: Source) -> bool:
+    """Whether an image is all there is in its file, not a part that the source takes out."""
+    return isinstance(source, ListSource) and type(source).image is ListSource.image
+
+
+def _header(source: Source, case: Case, number: int) -> tuple[str, Sequence[int]]:
+    """(kind, size) without decoding; ('', ()) where only the source knows."""
+    if not _is_file(source):
+        return "", ()
     path = source.path(case, number)
-    picture = reading.opened(path, source.window, draft=DRAFT)
-    if not dicom.is_dicom(reading.place(path)[0]):
-        return "", reading.size(path), picture
-    burned_in = dicom.header(reading.place(path)[0]).burned_in
-    return f"{DICOM}, burned in" if burned_in else DICOM, picture.size, picture
+    size = reading.size(path)
+    with reading.told(path):
+        if not dicom.is_dicom(reading.place(path)[0]):
+            return "", size
+        burned_in = dicom.header(reading.place(path)[0]).burned_in
+    return f"{DICOM}, burned in" if burned_in else DICOM, size
+
+
+def _picture(source: Source, case: Case, number: int) -> Image.Image:
+    """Of a JPEG file the picture at an eighth of the work."""
+    if _is_file(source):
+        return reading.opened(source.path(case, number), source.window, draft=DRAFT)
+    picture = source.image(case, number)
+    return Image.fromarray(picture) if isinstance(picture, np.ndarray) else picture
 
 
 def reminder(found: Iterable[Fact]) -> list[str]:

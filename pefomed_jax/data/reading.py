@@ -78,7 +78,13 @@ def size(name: str | os.PathLike[str]) -> tuple[int, int]:
             width, height = picture.size
             if picture.format == "TIFF":  # whose size some versions of Pillow turn already
                 width, height = picture.tag_v2[256], picture.tag_v2[257]
-            return (height, width) if _orientation(picture) > 4 else (width, height)
+            # asked for what is not in front of its pixels, a PNG decodes itself
+            turned = _orientation(picture) > 4 if _says_before(picture) else False
+            return (height, width) if turned else (width, height)
+
+
+def _says_before(picture: Image.Image) -> bool:
+    return picture.format != "PNG" or "exif" in picture.info
 
 
 def place(name: str | os.PathLike[str]) -> tuple[pathlib.Path, int]:
