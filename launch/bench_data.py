@@ -14,6 +14,7 @@ import argparse
 import itertools
 import json
 import pathlib
+import resource
 import statistics
 import sys
 import time
@@ -138,8 +139,13 @@ def main(argv: list[str]) -> None:
         for line in sys.stdin:
             if line.strip() == "quit":
                 break
-            say(s=timed(unit))
+            say(s=timed(unit), peak_rss_mb=peak())
     made.close()
+
+
+def peak() -> float:
+    """Peak memory of this process, without its workers, in MiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def said(args: argparse.Namespace) -> dict[str, Any]:

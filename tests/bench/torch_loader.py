@@ -10,6 +10,7 @@ import argparse
 import itertools
 import json
 import pathlib
+import resource
 import sys
 import time
 
@@ -99,7 +100,8 @@ def main() -> None:
     for line in sys.stdin:
         if line.strip() == "quit":
             break
-        print(json.dumps({"s": unit()}), flush=True)
+        rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        print(json.dumps({"s": unit(), "peak_rss_mb": rss}), flush=True)
 
 
 if __name__ == "__main__":
