@@ -20,8 +20,10 @@ What is asked:
 --data_dir=FOLDER    where it lies
 --split=test         or val, train: as a run of the same config calls them
 --images=PATH        instead: a folder with all below it, a text file of paths, or one image.
-                     Images that do not open are listed, and the exit code is then 1; hidden files,
-                     dead links and files that are no images are counted
+                     DICOM files need no suffix; of several frames the first is shown, a list
+                     may name others: FILE#5 (from 0). Images that do not open are listed, and the
+                     exit code is then 1; hidden files, dead links and files that are no images
+                     are counted
 --prompt=TEXT        the question about --images; of a report or caption the whole instruction
                      (default: the one that evaluation gives)
 --limit=N            the first N cases; 0: all (default: the config's limit of that split)
@@ -42,17 +44,18 @@ How it is answered (names and meanings of transformers; greedy by default):
 --batch_size=N       rows at once; default eval.batch_size
 
 What is written:
---out=FILE.jsonl     one line a case, in the order of the data: id, image, prompt, reference,
-                     prediction, n_tokens (of the answer, without its end), log_prob (mean natural
+--out=FILE.jsonl     one line a case, in the order of the data: id, image (not of a case of text
+                     alone), images (all, where it has several), prompt, reference, prediction,
+                     n_tokens (of the answer, without its end), log_prob (mean natural
                      log-probability that the model gives a token of the answer, its end included),
                      cut (true: the limit came before the end), split, and the source's fields.
                      Until all are there the rows are in FILE.jsonl.part; after a kill the same
                      command goes on. FILE.jsonl.meta.json says what made them
 --shuffled           also FILE_shuffled.jsonl: the same questions about other images, the control
                      that launch/evaluate.py looks for
---save_images=FOLDER  the images of the cases, each once, named by the field 'image': files as they
-                     are, those of a data set without files as PNG. launch/evaluate.py finds
-                     them there and shows them on its page
+--save_images=FOLDER  the images of the cases, each once, named as in the rows: files as they
+                     are; as PNG what is drawn, DICOM, and parts of files (frames, boxes, rows of
+                     tables). launch/evaluate.py finds them there and shows them on its page
 --overwrite          begin anew where --out is there
 """
 

@@ -2,7 +2,7 @@
 
 import pefomed_jax
 model = pefomed_jax.load("runs/mrg-tiny-phantom")
-model.generate(["film.png"])
+model.generate(["film.png", ("frontal.dcm", "lateral.dcm"), ()], ["...", "...", "Text alone?"])
 """
 
 import pathlib
@@ -14,12 +14,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
-from PIL import Image
 
 from pefomed_jax import base as base_lib
 from pefomed_jax.batch import Batch, Case
-from pefomed_jax.data import images as images_lib
+from pefomed_jax.data import given
 from pefomed_jax.data import prompts as prompts_lib
+from pefomed_jax.data.given import Pictures, Shown
 from pefomed_jax.data.pipeline import row_length
 from pefomed_jax.data.prompts import Text
 from pefomed_jax.data.tokens import Encoder, Row, collate
@@ -30,8 +30,6 @@ from pefomed_jax.errors import UserError
 from pefomed_jax.evaluation.predict import place
 from pefomed_jax.models import mllm
 from pefomed_jax.training import opened, restore
-
-Pictures = Sequence[images_lib.Given] | np.ndarray
 
 
 class Model:
@@ -65,21 +63,24 @@ class Model:
         decoding: Mapping[str, Any] = MappingProxyType({}),
         seed: int = 0,
     ) -> list[str]:
-        """One answer for each image, greedy unless `decoding` asks for something else.
+        """One answer for each item of `images`, greedy unless `decoding` asks for something else.
 
-        `images`: Pillow images, arrays [H, W] or [H, W, 3] of uint8, or paths. `prompts`: one for
-        each, or one for all; '' asks what the task asks (its first instruction), which VQA has not.
+        `images`: Pillow images, arrays [H, W] or [H, W, 3] of uint8, or paths (also of DICOM files;
+        "x.dcm#5" is a frame). An item may be a list or tuple of them, as of two views of a chest:
+        [("frontal.png", "lateral.png")]; () is a prompt of text alone. `prompts`: one for each, or
+        one for all; '' asks what the task asks (its first instruction), which VQA has not.
         `max_new_tokens`: 0: as in the config. `decoding`: fields of `decoding.options.Options`, as
         {"beams": 3} or {"sample": True, "top_p": 0.9}; `seed` is that of sampling, to which goes
-        the number of the image in the list. Errors: UserError for lengths that differ, an image
+        the number of the item in the list. Errors: UserError for lengths that differ, an image
         that cannot be opened, or a wrong setting.
         """
         generate = self._program(self._options(max_new_tokens, decoding))
-        texts = self._texts(images, prompts, [""] * len(_listed(images)))
+        shown = given.listed(images)
+        texts = self._texts(shown, prompts, [""] * len(shown))
         rows = self._encoder.prompt_rows(texts)
         answers: list[str] = []
         with jax.set_mesh(self.mesh):
-            for batch, count in self._batches(rows, images, batch_size):
+            for batch, count in self._batches(rows, shown, batch_size):
                 keys = _keys(seed, len(answers), len(batch.tokens))
                 tokens, lengths, _ = generate(self._decoding_params(), batch, keys)
                 pairs = zip(np.asarray(tokens), np.asarray(lengths), strict=True)
@@ -88,16 +89,16 @@ class Model:
 
     def stream(
         self,
-        image: images_lib.Given,
+        image: Shown,
         prompt: str = "",
         max_new_tokens: int = 0,
         decoding: Mapping[str, Any] = MappingProxyType({}),
         seed: int = 0,
     ) -> Iterator[str]:
-        """The answer about one image in pieces of text, while it is made; no beams.
+        """The answer to one prompt in pieces of text, while it is made; no beams.
 
-        Together they are what `generate` gives for [image]. Errors: as there; and UserError where
-        the model lies on several devices.
+        `image` may be several, or (). Together they are what `generate` gives for [image].
+        Errors: as there; and UserError where the model lies on several devices.
         """
         if self.mesh.size > 1:
             raise UserError(
@@ -107,9 +108,10 @@ class Model:
         asked = self._options(max_new_tokens, decoding)
         if asked not in self._streams:
             self._streams[asked] = streaming.Streaming(self._model, asked)
-        (row,) = self._encoder.prompt_rows(self._texts([image], prompt, [""]))
+        shown = given.listed([image])
+        (row,) = self._encoder.prompt_rows(self._texts(shown, prompt, [""]))
         with jax.set_mesh(self.mesh):
-            ((batch, _),) = self._batches([row], [image], 1)
+            ((batch, _),) = self._batches([row], shown, 1)
             params, keys = self._decoding_params(), _keys(seed, 0, 1)
         tokens = self._streams[asked].tokens(self.mesh, params, batch, keys)
         return streaming.pieces(self.tokenizer, tokens)
@@ -121,16 +123,20 @@ class Model:
         answers: Sequence[str],
         batch_size: int = 8,
     ) -> np.ndarray:
-        """float32 [n]: log p(answer and its end | image, prompt) in nats, over all its tokens."""
+        """float32 [n]: log p(answer and its end | image, prompt) in nats, over all its tokens.
+
+        `images`, `prompts`: as of `generate`.
+        """
         if isinstance(answers, str):
             raise UserError("answers is a text; give a list, one for each image")
-        if len(answers) != len(_listed(images)):
-            raise UserError(f"{len(images)} images, {len(answers)} answers: give one each")
-        texts = self._texts(images, prompts, answers)
+        shown = given.listed(images)
+        if len(answers) != len(shown):
+            raise UserError(f"{len(shown)} images, {len(answers)} answers: give one each")
+        texts = self._texts(shown, prompts, answers)
         rows = self._encoder.rows([[text] for text in texts], training=False)
         out: list[np.ndarray] = []
         with jax.set_mesh(self.mesh):
-            for batch, count in self._batches(rows, images, batch_size):
+            for batch, count in self._batches(rows, shown, batch_size):
                 out.append(np.asarray(self._score(self.params, batch))[:count])
         return np.concatenate(out) if out else np.zeros(0, np.float32)
 
@@ -141,37 +147,37 @@ class Model:
         return Encoder(self.tokenizer, n_visual, quirks.double_bos)
 
     def _texts(
-        self, images: Pictures, prompts: Sequence[str] | str, answers: Sequence[str]
+        self, shown: Sequence[Sequence[Any]], prompts: Sequence[str] | str, answers: Sequence[str]
     ) -> list[Text]:
-        images = _listed(images)
-        asked = [prompts] * len(images) if isinstance(prompts, str) else list(prompts)
-        if len(asked) != len(images):
-            raise UserError(f"{len(images)} images, {len(asked)} prompts: give one each, or one")
-        if self.config.task == "vqa" and (no := [i for i, p in enumerate(asked) if not p.strip()]):
-            raise UserError(f"prompt {no[0]} is empty: this model answers questions, so ask one")
+        asked = [prompts] * len(shown) if isinstance(prompts, str) else list(prompts)
+        if len(asked) != len(shown):
+            raise UserError(f"{len(shown)} images, {len(asked)} prompts: give one each, or one")
+        for i, (prompt, pictures) in enumerate(zip(asked, shown, strict=True)):
+            _check_prompt(i, prompt, self.config.task, len(pictures))
         cases = [
-            Case(str(i), ("",), question, answer, "test")
-            for i, (question, answer) in enumerate(zip(asked, answers, strict=True))
+            Case(str(i), ("",) * len(pictures), question, answer, "test")
+            for i, (pictures, question, answer) in enumerate(
+                zip(shown, asked, answers, strict=True)
+            )
         ]
         return [self._prompts.ask(case) for case in cases]
 
     def _batches(
-        self, rows: Sequence[Row], images: Pictures, size: int
+        self, rows: Sequence[Row], shown: Sequence[Sequence[Any]], size: int
     ) -> Iterator[tuple[Batch, int]]:
         """(batch, how many of its rows are meant); the last repeats its last row."""
         _at_least("batch_size", size, 1)
         size = min(size, max(1, len(rows)))
         shards = self.mesh.shape["data"] * self.mesh.shape["fsdp"]
         size = -(-size // shards) * shards
-        side, pad = self.config.model.vision.image_size, self._encoder.pad
-        fit = self.config.data.fit
-        length = row_length(rows) if rows else 0
+        length, pad = row_length(rows) if rows else 0, self._encoder.pad
+        most = max(map(len, shown), default=0)  # over all batches, which share one compilation
         longest = max((len(row.targets) for row in rows), default=0) or 1
         for start in range(0, len(rows), size):
             mine = list(range(start, min(start + size, len(rows))))
             filled = mine + [mine[-1]] * (size - len(mine))
-            opened = {i: images_lib.prepare(images_lib.given(images[i]), side, fit) for i in mine}
-            pixels = np.stack([opened[i] for i in filled])[:, None]
+            opened = {i: given.squares(shown[i], most, self.config) for i in mine}
+            pixels = np.stack([opened[i] for i in filled])
             batch = collate([rows[i] for i in filled], length, longest, pixels, pad)
             yield place(batch, self.mesh), len(mine)
 
@@ -217,12 +223,13 @@ def _keys(seed: int, first: int, count: int) -> jax.Array:
     return jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(seed), numbers)
 
 
-def _listed(images: Pictures) -> Pictures:
-    """The images. Errors: UserError for a single one: a path or an array has a length too."""
-    single = isinstance(images, str | pathlib.Path | Image.Image)
-    if single or (isinstance(images, np.ndarray) and (images.ndim < 3 or images.shape[2:] == (3,))):
-        raise UserError("images is one image; give a list, also of one: [image]")
-    return images
+def _check_prompt(number: int, prompt: str, task: str, n_images: int) -> None:
+    if prompt.strip():
+        return
+    if task == "vqa":
+        raise UserError(f"prompt {number} is empty: this model answers questions, so ask one")
+    if not n_images:
+        raise UserError(f"prompt {number} is empty and without an image: say what is asked")
 
 
 def _at_least(name: str, value: int, least: int) -> None:

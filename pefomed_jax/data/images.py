@@ -14,6 +14,7 @@ from jaxtyping import Float64, UInt8
 from PIL import Image
 
 from pefomed_jax.data import reading
+from pefomed_jax.data.levels import Window
 from pefomed_jax.errors import ImageError, UserError
 
 BICUBIC = Image.Resampling.BICUBIC
@@ -122,12 +123,15 @@ def _crop_box(width: int, height: int, rng: np.random.Generator) -> tuple[int, i
     return left, top, left + w, top + h
 
 
-def given(picture: Given) -> Image.Image:
-    """The RGB picture. Errors: UserError where it is none, or its file does not open."""
+def given(picture: Given, window: Window = "auto") -> Image.Image:
+    """The RGB picture; `window`: of a DICOM file.
+
+    Errors: UserError where it is none, or its file does not open.
+    """
     if not isinstance(picture, str | pathlib.Path):
         return _converted(picture)
     try:
-        return to_rgb(reading.opened(picture))
+        return to_rgb(reading.opened(picture, window))
     except ImageError as error:
         if error.reason == reading.MISSING:
             raise UserError(f"there is no image {picture}; correct its path") from None

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from pefomed_jax.errors import UserError, nearest
 from pefomed_jax.evaluation import inputs, paired, plugins, protocols, results, writing
+from pefomed_jax.evaluation.about import image_names, without_images
 from pefomed_jax.evaluation.journal import noted
 from pefomed_jax.evaluation.notes import file_notes
 from pefomed_jax.evaluation.page import saved
@@ -82,9 +83,10 @@ def read(request: Request) -> Sets:
     shuffled = None
     if control is not None:
         rows, said = _others(request, control)
-        shuffled = paired.pair(test, rows, ("--predictions", f"--shuffled={control}")).other
+        asked = _with_control(test, rows)
+        shuffled = paired.pair(asked, rows, ("--predictions", f"--shuffled={control}")).other
         notes += said
-        _check_other_images(test, shuffled, control)
+        _check_other_images(asked, shuffled, control)
     pairs = None
     if request.compare is not None:
         rows, said = _others(request, request.compare)
@@ -124,14 +126,21 @@ def of_split(
     return kept, split, []
 
 
+def _with_control(test: Sequence[Row], control: Sequence[Row]) -> list[Row]:
+    """The cases that a control is to have: those of text alone it may leave out."""
+    there = {row["id"] for row in control}
+    left = {name for name in without_images(test) if name not in there}
+    return [row for row in test if row["id"] not in left]
+
+
 def _check_other_images(test: Sequence[Row], other: Sequence[Row], path: pathlib.Path) -> None:
-    if all("image" in row for row in (*test, *other)):
-        same = sum(a["image"] == b["image"] for a, b in zip(test, other, strict=True))
-        if same == len(test):
-            raise UserError(
-                f"{path} answers every case about its own image: that is no control; predict with "
-                "other images"
-            )
+    pairs = [(image_names(a), image_names(b)) for a, b in zip(test, other, strict=True)]
+    shown = [(a, b) for a, b in pairs if a or b]
+    if shown and all(a == b for a, b in shown):
+        raise UserError(
+            f"{path} answers every case about its own image: that is no control; predict with "
+            "other images"
+        )
 
 
 def _compare(

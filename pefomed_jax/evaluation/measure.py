@@ -24,6 +24,11 @@ class Measure(NamedTuple):
         sums = self.stats[rows].sum(axis=0)
         return {name: float(value) for name, value in self.combine(sums).items()}
 
+    def of(self, rows: list[int]) -> "Measure":
+        """The same of some of the cases."""
+        cases = {name: values[rows] for name, values in self.cases.items()}
+        return Measure(self.stats[rows], self.combine, cases)
+
 
 class Skipped(NamedTuple):
     """A score that could not be computed, and why; it is never reported as 0."""

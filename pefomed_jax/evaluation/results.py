@@ -103,7 +103,8 @@ def evaluate(
 ) -> Evaluation:
     """Scores, intervals, groups, warnings of `test`, of `test_shuffled` or None, and of others.
 
-    The rows of `test_shuffled` answer the same cases in the same order about other images.
+    The rows of `test_shuffled` answer the same cases in the same order about other images; those
+    of text alone, which have no control, are not among them.
     """
     parts = {
         name: None if rows is None else score_all(rows, protocol, settings)
@@ -171,7 +172,10 @@ def _warnings(
         return made
     made += [f"images shuffled: {note}" for note in notes(shuffled.rows) if "empty" in note]
     draw = (settings.resamples, settings.seed)
-    compared = paired.compare(test.measure, shuffled.measure, *draw)
+    made += _uncontrolled(test, shuffled)
+    asked = {row["id"] for row in shuffled.rows}
+    own = test.measure.of([i for i, row in enumerate(test.rows) if row["id"] in asked])
+    compared = paired.compare(own, shuffled.measure, *draw)
     name = next(name for name in protocol.main if name in compared)
     found = compared[name]
     if found["interval"] is not None and found["interval"][0] <= 0:
@@ -181,6 +185,14 @@ def _warnings(
             f"(difference {low:+.3f} to {high:+.3f}): the answers may not depend on the images"
         )
     return made
+
+
+def _uncontrolled(test: Scored, shuffled: Scored) -> list[str]:
+    """A line where the two columns are not about the same cases."""
+    if (n := len(test.rows) - len(shuffled.rows)) == 0:
+        return []
+    total = len(test.rows)
+    return [f"images shuffled: {n} of {total} cases are of text alone and have no such control"]
 
 
 def cases(scored: Scored, protocol: Protocol) -> list[dict[str, Any]]:

@@ -14,7 +14,7 @@ import jax
 from ml_collections import ConfigDict
 
 from pefomed_jax import base as base_lib
-from pefomed_jax.data import kept, pipeline, prepare, sources
+from pefomed_jax.data import facts, kept, pipeline, prepare, sources
 from pefomed_jax.errors import UserError
 from pefomed_jax.evaluation import results, writing
 from pefomed_jax.evaluation.predict import place
@@ -193,7 +193,7 @@ class Run:
         A row is written one step behind, so that the device does not wait for the host.
         """
         step_fn, waiting, done = self.pieces.jit_step(), None, 0.0
-        for k, batch, _ in self._batches():
+        for k, batch, _ in self.log.timed(self._batches()):
             placed = place(batch, self.pieces.mesh)
             shape = ("train", *batch.tokens.shape, batch.targets.shape[1])
             with self.compilations.watch(shape) as new:
@@ -278,10 +278,10 @@ class Run:
         if fitted := self.evaluator.train:
             answered["train"] = self._answer("predictions_train.jsonl", fitted)
         path, protocol = self.workdir / "results.json", self.config.eval.protocol
-        of_image = {case.image: case for case in self.evaluator.test}
+        places = facts.places(self.source, self.evaluator.test)
         scores = writing.write_results(
             *(path, answered, self.config.task, protocol),
-            images=lambda name: self.source.image(of_image[name]),
+            images=lambda name: self.source.image(*places[name]),
         )
         self.log.say(results.table(scores))
         self.log.say(f"{self.compilations}; everything is in {self.workdir}")

@@ -3,11 +3,14 @@
 import os
 import pathlib
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from pefomed_jax.data.sources import pictures
 from pefomed_jax.errors import UserError
+
+from . import dicoms
 
 
 @pytest.fixture
@@ -65,6 +68,38 @@ def test_what_is_left_out_is_said_in_one_line(films, capsys):
         "5 not named like images (b/d.csv, c.txt, e, …), 1 linked to no file (gone.png), "
         "1 linked and not followed (more), 1 not readable as files (pipe.png)\n"
     )
+
+
+def test_dicom_files_need_no_suffix(films, capsys):
+    frames = np.zeros((3, 4, 4), np.uint8)
+    for name in ("IM000001", "b/1.2.840.3", "c.DCM", "DICOMDIR", "g.dcm#1.dcm"):
+        dicoms.write(films / name, frames)
+    for name in ("d.eps", "e.tga"):  # which Pillow knows and nothing here opens
+        (films / name).write_bytes(b"no image")
+    source = pictures.load(str(films), "")
+    assert [case.id for case in source.cases("")] == [
+        *("10.png", "IM000001", "b/1.2.840.3", "b/2.png", "c.DCM", "g.dcm#1.dcm")
+    ]
+    said = capsys.readouterr().out
+    assert "1 an index of DICOM files (DICOMDIR)" in said
+    assert "2 not named like images (d.eps, e.tga)" in said
+    assert all(source.image(case).size == (4, 4) for case in source.cases(""))
+    one = pictures.load(str(films / "b" / "1.2.840.3"), "")
+    assert [case.images for case in one.cases("")] == [("1.2.840.3",)]
+
+
+def test_frames_by_number(films):
+    frames = np.stack([np.full((4, 4), level, np.uint8) for level in (7, 90, 200)])
+    dicoms.write(films / "IM1", frames)
+    (films / "list.txt").write_text("IM1\nIM1#2\nIM2#0\n")
+    source = pictures.load(str(films / "list.txt"), "")
+    shown = [source.image(case).getpixel((0, 0)) for case in source.cases("")]
+    assert ([case.id for case in source.cases("")], shown) == (["IM1", "IM1#2"], [7, 200])
+    assert [str(row) for row in source.bad_rows] == [
+        "list.txt, row 3, field 'path': IM2#0 is missing; correct its path"
+    ]
+    (case,) = pictures.load(f"{films}/IM1#1", "").cases("")
+    assert (case.id, source.image(case).getpixel((0, 0))) == ("IM1#1", 90)
 
 
 def test_a_folder_that_cannot_be_read_is_said(films, capsys, monkeypatch):

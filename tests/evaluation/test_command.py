@@ -1,5 +1,7 @@
 """`launch/evaluate.py` from files to files: what it writes, and what it refuses first."""
 
+import csv
+import io
 import json
 import pathlib
 
@@ -132,6 +134,31 @@ def test_a_control_of_the_same_images_is_none(tmp_path):
         command.evaluate(request(tmp_path, shuffled=write(tmp_path, "same.jsonl", CASES)))
     with pytest.raises(UserError, match=r"1 only in --predictions \(c59\)"):
         command.evaluate(request(tmp_path, shuffled=write(tmp_path, "less.jsonl", CASES[:-1])))
+
+
+def test_a_control_leaves_out_the_cases_of_text_alone(tmp_path):
+    images = [[f"{i}.png", f"{i + 1}.png"] for i in range(60)]
+    rows = [row | {"images": views} for row, views in zip(CASES, images, strict=True)]
+    for row in rows[:6]:
+        del row["image"], row["images"]
+    other = [row | {"images": row["images"][::-1], "prediction": "no"} for row in rows[6:]]
+    control = write(tmp_path, "other.jsonl", other)  # its first images are the same ones
+    command.evaluate(request(tmp_path, rows, shuffled=control))
+    made, cases = read(tmp_path)
+    assert [made["counts"][part]["n_cases"] for part in ("test", "test_shuffled")] == [60, 54]
+    assert len(cases) == 60
+    said = "images shuffled: 6 of 60 cases are of text alone and have no such control"
+    assert said in made["warnings"]
+    with pytest.raises(UserError, match=r"answers every case about its own image"):
+        command.evaluate(request(tmp_path, rows, shuffled=write(tmp_path, "same.jsonl", rows[6:])))
+    with pytest.raises(UserError, match=r"1 only in --predictions \(c59\)"):
+        command.evaluate(
+            request(tmp_path, rows, shuffled=write(tmp_path, "less.jsonl", other[:-1]))
+        )
+    table = (tmp_path / "out" / "cases.csv").read_text(encoding="utf-8-sig")
+    found = list(csv.DictReader(io.StringIO(table)))
+    assert (found[0]["image"], found[0]["images"]) == ("", "")
+    assert (found[7]["image"], json.loads(found[7]["images"])) == ("7.png", images[7])
 
 
 def test_splits(tmp_path, capsys):

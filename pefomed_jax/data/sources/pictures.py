@@ -1,5 +1,6 @@
 """Images without a data set: those of a folder, of a list of paths, or one, each asked the same."""
 
+import functools
 import os
 import pathlib
 from collections.abc import Iterator
@@ -7,10 +8,12 @@ from collections.abc import Iterator
 from PIL import Image
 
 from pefomed_jax.batch import Case
+from pefomed_jax.data import dicom, reading
 from pefomed_jax.data.sources.files import ListSource, RowError
 from pefomed_jax.errors import UserError
 
 NAME = "images"
+DICOMDIR = "DICOMDIR"  # names the files of a disk, and is DICOM without an image itself
 NAMED = 3  # of the files that are left out for one reason
 
 
@@ -18,7 +21,8 @@ def load(place: str, prompt: str) -> ListSource:
     """Cases of the split '' without an answer; ids are the paths under the folder, or as listed.
 
     `place`: a folder, read with all its folders in the order of names; an image; or a text file
-    with one path a line, absolute or from where the list lies. What is listed but not there,
+    with one path a line, absolute or from where the list lies. DICOM files need no suffix; of
+    several frames the first is shown, FILE#5 is the one of number 5. What is listed but not there,
     listed twice, or of a name that is not UTF-8, is among the `bad_rows`. Errors: UserError where
     there is no image at all.
     """
@@ -26,16 +30,16 @@ def load(place: str, prompt: str) -> ListSource:
     whole = os.path.realpath(path)
     if (shown := printable(whole)) != whole:
         raise UserError(f"--images: the name of {shown} is not UTF-8; rename it")
-    if not path.exists():
+    if not reading.place(path)[0].exists():
         raise UserError(f"--images: there is no {path}; name a folder, an image or a list of paths")
     if path.is_dir():
         root, names = path, _inside(path)
-    elif path.suffix.lower() in _suffixes():
+    elif _is_image(reading.place(path)[0]):
         root, names = path.parent, [path.name]
     else:
         root, names = path.parent, _listed(path)
     if not any(names):
-        kinds = ", ".join(sorted(_suffixes() & {".png", ".jpg", ".jpeg", ".tif", ".bmp", ".webp"}))
+        kinds = ", ".join(sorted(_suffixes() & {".png", ".jpg", ".dcm", ".tif", ".bmp", ".webp"}))
         raise UserError(f"--images: no image in {path} ({kinds} and the like)")
     source = ListSource(NAME, "", str(root))
 
@@ -45,7 +49,7 @@ def load(place: str, prompt: str) -> ListSource:
             raise RowError("path", problem, "delete one of them")
         if (shown := printable(name)) != name:
             raise RowError("path", f"the name of {shown} is not UTF-8", "rename the file")
-        if not (root / name).is_file():
+        if not reading.place(root / name)[0].is_file():
             raise RowError("path", f"{name} is missing", "correct its path")
         return Case(name, (name,), prompt, "", split)
 
@@ -59,7 +63,7 @@ def printable(path: str | pathlib.Path) -> str:
 
 
 def _inside(folder: pathlib.Path) -> list[str]:
-    """Paths under the folder that are named like images; says what else is there."""
+    """Paths under the folder of images; says what else is there."""
     named, left = [], {}
     for path, why in sorted(_walk(folder)):
         (left.setdefault(why, []) if why else named).append(path.relative_to(folder).as_posix())
@@ -85,12 +89,14 @@ def _walk(folder: pathlib.Path) -> Iterator[tuple[pathlib.Path, str]]:
 
 
 def _unfit(path: pathlib.Path) -> str:
-    """Why a file is left out; '' for one that is named like an image."""
+    """Why a file is left out; '' for one that is named like an image, or is DICOM."""
     if path.name.startswith("."):
         return "hidden"
     if not os.path.isfile(path):  # pathlib raises where a folder may not be searched
         return "linked to no file" if os.path.islink(path) else "not readable as files"
-    return "" if path.suffix.lower() in _suffixes() else "not named like images"
+    if path.name == DICOMDIR:
+        return "an index of DICOM files"
+    return "" if _is_image(path) else "not named like images"
 
 
 def _listed(path: pathlib.Path) -> list[str]:
@@ -104,6 +110,18 @@ def _listed(path: pathlib.Path) -> list[str]:
         ) from None
 
 
-def _suffixes() -> set[str]:
-    """Of the files that Pillow reads."""
-    return {suffix for suffix, kind in Image.registered_extensions().items() if kind in Image.OPEN}
+def _is_image(path: pathlib.Path) -> bool:
+    """By its name, or as DICOM by its content: scanners give names like IM000001 and 1.2.840.3."""
+    if path.suffix.lower() in _suffixes():
+        return True
+    try:
+        return path.is_file() and dicom.is_dicom(path)
+    except OSError:
+        return False
+
+
+@functools.cache
+def _suffixes() -> frozenset[str]:
+    """Of the files that `reading` opens."""
+    kinds = Image.registered_extensions().items()
+    return reading.SUFFIXES | {suffix for suffix, kind in kinds if kind in reading.FORMATS}

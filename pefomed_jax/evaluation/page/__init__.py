@@ -29,7 +29,7 @@ def files(
     """{file name: text} of report.html, scores.csv and cases.csv.
 
     `names` are the scores that the cases hold; `images` is the folder of their images, or opens
-    one by the field `image`. Absolute paths are found without it.
+    one by its name. Absolute paths are found without it.
     """
     return {
         "report.html": page(results, cases, names, images),

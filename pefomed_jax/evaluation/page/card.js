@@ -13,20 +13,21 @@ function el(tag, name, ...children) {
 
 function card(row) {
   const made = el("li", "case");
-  const films = looked ? row[IMAGES].map((i) => film(...images[i])) : [];
+  const films = looked ? row[IMAGES].map((i, n) => film(images[i], n + 1, row[IMAGES].length)) : [];
   if (films.length) made.append(el("div", "films", ...films));
-  else made.classList.add("bare");
+  made.classList.add(["bare", "one", "two"][films.length] ?? "many");
   const prompt = data.prompts[row[PROMPT]];
   made.append(head(row), prompt.length ? text(prompt, "prompt") : el("span"), sides(row), values(row));
   return made;
 }
 
-function film(name, uri, why) {
-  if (!uri) return el("div", "no-film", `image ${why}: ${name}`);
+function film([name, uri, why], number, count) {
+  const which = count > 1 ? `image ${number} of ${count}` : "image";
+  if (!uri) return el("div", "no-film", `${which} ${why}: ${name}`);
   const made = el("img");
   made.src = uri;
-  made.alt = `image ${name}`;
-  made.title = name;
+  made.alt = `${which}: ${name}`;
+  made.title = made.alt;
   return made;
 }
 

@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from pefomed_jax.evaluation import groups, protocols
+from pefomed_jax.evaluation.about import image_names
 from pefomed_jax.evaluation.notes import texts
 
 Case = Mapping[str, Any]
@@ -25,7 +26,7 @@ MOST = 50_000  # cases on the page
 CUTS = (4000, 2000, 1000, 500, 200)  # characters of a text on the page, the first that fits
 FIELD_CUT = 300
 BYTES = 10_000_000  # of all texts on the page
-OWN = ("id", "match", "image", "prompt", "reference", "prediction")
+OWN = ("id", "match", "image", "images", "prompt", "reference", "prediction")
 _HEAD = re.compile(r".*[\]>]\s*", re.DOTALL)
 _TAIL = re.compile(r"\s*[\[<].*", re.DOTALL)
 
@@ -77,11 +78,6 @@ def _worst_first(cases: Sequence[Case], scores: Sequence[str]) -> list[int]:
         return value is None, value or 0.0, *(cases[i][name] for name in others), i
 
     return sorted(range(len(cases)), key=place)
-
-
-def image_names(case: Case) -> list[str]:
-    """What stands under `image`: none, one, or a list."""
-    return [name for name in texts(case, "image") if name] if case.get("image") else []
 
 
 def _filters(results: Mapping[str, Any], cases: Sequence[Case]) -> list[dict[str, Any]]:

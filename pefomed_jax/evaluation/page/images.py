@@ -5,7 +5,7 @@ import contextlib
 import io
 import itertools
 import pathlib
-import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
@@ -14,7 +14,9 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from pefomed_jax.data import reading
 from pefomed_jax.data.images import to_rgb
+from pefomed_jax.errors import ImageError
 from pefomed_jax.evaluation.page.saved import SUFFIX, file_name
 
 Picture = Image.Image | np.ndarray
@@ -39,14 +41,20 @@ class Thumbnail(NamedTuple):
 def thumbnails(names: Sequence[str], images: Images | None, budget: int) -> list[Thumbnail]:
     """One for each name, in order; once `budget` bytes are used up the rest is left out."""
     size = _size(len(names), budget)
+    lasts = Counter(pathlib.PurePath(name).name for name in names)
     made: list[Thumbnail] = []
+
+    def one(name: str) -> Thumbnail:
+        # two views named alike are never shown as one file
+        return _thumbnail(name, images, size, alone=lasts[pathlib.PurePath(name).name] == 1)
+
     workers = 1 if callable(images) else None  # a source may not be made for threads
     with ThreadPoolExecutor(workers) as pool, _progress(len(names)) as bar:
         for some in _pieces(names):
             if budget <= 0:
                 made += [Thumbnail(name, why=OVER) for name in some]
                 continue
-            for found in pool.map(lambda name: _thumbnail(name, images, size), some):
+            for found in pool.map(one, some):
                 budget -= len(found.uri)
                 made.append(
                     found if budget > 0 or not found.uri else Thumbnail(found.name, "", OVER)
@@ -68,38 +76,41 @@ def _size(count: int, budget: int) -> int:
     return next(fits, min(SIZES))
 
 
-def _thumbnail(name: str, images: Images | None, size: int) -> Thumbnail:
+def _thumbnail(name: str, images: Images | None, size: int, alone: bool) -> Thumbnail:
     try:
         with contextlib.ExitStack() as stack:
-            picture = _open(name, images)
+            picture = _open(name, images, size, alone)
             if picture is None:
                 return Thumbnail(name, why=UNKNOWN if images is None else MISSING)
             if isinstance(picture, Image.Image):
                 stack.enter_context(picture)
             return Thumbnail(name, _uri(picture, size))
-    # Pillow raises errors of many kinds over damaged files
-    except Exception as error:
+    except ImageError as error:
+        return Thumbnail(name, why=f"{BROKEN} ({error.reason})")
+    except Exception as error:  # whatever a source raises, or a name that is no path
         return Thumbnail(name, why=f"{BROKEN} ({type(error).__name__})")
 
 
-def _open(name: str, images: Images | None) -> Picture | None:
-    """The picture of a name; None where there is no such file."""
+def _open(name: str, images: Images | None, size: int, alone: bool) -> Picture | None:
+    """The picture of a name; None where there is no such file.
+
+    `alone`: no other image has the last part of the name, so that it may be looked for by this.
+    """
     if callable(images):
         return images(name)
     path = pathlib.Path(name)
     places = [path] if path.is_absolute() else []
     if images is not None:
         saved = file_name(name)
-        places += [images / path, images / saved, images / f"{saved}{SUFFIX}", images / path.name]
-    found = next((place for place in places if place.is_file()), None)
-    return None if found is None else Image.open(found)
+        places += [images / path, images / saved, images / f"{saved}{SUFFIX}"]
+        places += [images / path.name] if alone else []
+    found = [place for place in places if place.is_file()]
+    found += [place for place in places if reading.place(place)[0].is_file()]  # a frame of a file
+    return reading.opened(found[0], draft=2 * size) if found else None
 
 
 def _uri(picture: Picture, size: int) -> str:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of damaged metadata, of large images
-        if isinstance(picture, Image.Image):
-            picture.draft(None, (2 * size, 2 * size))
+    with reading.quiet():
         small = to_rgb(picture)
         small.thumbnail((size, size))
     data = io.BytesIO()

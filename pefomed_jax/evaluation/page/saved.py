@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from pefomed_jax import whole
 from pefomed_jax.batch import Case
+from pefomed_jax.data import facts, reading
 from pefomed_jax.data.images import to_rgb
 from pefomed_jax.data.sources import Source
 from pefomed_jax.errors import UserError
@@ -22,7 +23,7 @@ _PNG_MODES = {"1", "L", "LA", "I;16", "P", "RGB", "RGBA"}
 
 
 def file_name(image: str) -> str:
-    """The path below the folder of the field `image`, which cannot lead out of it.
+    """The path below the folder of an image's name, which cannot lead out of it.
 
     What no system takes in a name is written as %XX; the slash of an absolute path goes.
     """
@@ -37,14 +38,15 @@ def _escaped(found: re.Match[str]) -> str:
 def save(source: Source, cases: Sequence[Case], folder: pathlib.Path) -> int:
     """Each distinct image of the cases, once; returns how many.
 
-    Files are copied under their own names; what the source hands out otherwise becomes a PNG, named
-    `.png`. What is there already is left. Errors: UserError where another image is there, two
-    would be one file, or the folder cannot be written.
+    Files are copied under their own names. What is drawn, a part of a file (a frame, a box, a row
+    of a table), or DICOM, whose file names the patient, becomes a PNG with `.png` added. What is
+    there already is left. Errors: UserError where another image is there, two would be one file,
+    or the folder cannot be written.
     """
-    distinct = {case.image: case for case in cases}
+    places = facts.places(source, cases)
     by_path: dict[pathlib.Path, str] = {}
-    for image, case in tqdm(distinct.items(), desc="images", delay=2, disable=None, leave=False):
-        data, suffix = _encoded(source.image(case))
+    for image, where in tqdm(places.items(), desc="images", delay=2, disable=None, leave=False):
+        data, suffix = _encoded(source.image(*where), image)
         name = file_name(image)
         path = folder / (name if name.lower().endswith(suffix) else name + suffix)
         if path in by_path:
@@ -54,7 +56,7 @@ def save(source: Source, cases: Sequence[Case], folder: pathlib.Path) -> int:
             )
         by_path[path] = image
         _write(path, data)
-    return len(distinct)
+    return len(places)
 
 
 def place(folder: pathlib.Path, predictions: pathlib.Path) -> str:
@@ -63,17 +65,27 @@ def place(folder: pathlib.Path, predictions: pathlib.Path) -> str:
     return (folder.relative_to(beside) if folder.is_relative_to(beside) else folder).as_posix()
 
 
-def _encoded(picture: Image.Image | np.ndarray) -> tuple[bytes, str]:
+def _encoded(picture: Image.Image | np.ndarray, image: str) -> tuple[bytes, str]:
     """(content, suffix to add): of a file as it is and '', else a PNG and '.png'."""
     if isinstance(picture, np.ndarray):
         picture = Image.fromarray(picture)
     with picture:
-        if file := getattr(picture, "filename", ""):
+        file = getattr(picture, "filename", "")
+        if file and _is_whole(pathlib.Path(file), image):
             return pathlib.Path(file).read_bytes(), ""
         data = io.BytesIO()
         plain = picture if picture.mode in _PNG_MODES else to_rgb(picture)
         plain.save(data, "PNG")
     return data.getvalue(), SUFFIX
+
+
+def _is_whole(file: pathlib.Path, image: str) -> bool:
+    """Whether a file holds the image of this name and no other."""
+    if file.name != pathlib.PurePosixPath(image).name:
+        return False
+    with reading.quiet(), Image.open(file) as found:
+        # MPO: a photograph with previews of itself
+        return found.format == "MPO" or getattr(found, "n_frames", 1) == 1
 
 
 def _write(path: pathlib.Path, data: bytes) -> None:
