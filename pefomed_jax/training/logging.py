@@ -20,6 +20,7 @@ from pefomed_jax.training import folder as run_folder
 from pefomed_jax.training.figure import draw_loss
 from pefomed_jax.training.progress import Line, clock
 
+SLOW_DATA = 0.05  # share of the time from which waiting for data is told
 REDRAW_SECONDS = 30.0  # a figure takes about as long as a step of the tiny model
 Row = dict[str, Any]
 
@@ -76,6 +77,17 @@ class Log:
         yield
         self._progress.skip(time.monotonic() - start)
 
+    def timed(self, batches: Iterator[Any]) -> Iterator[Any]:
+        """The batches; how long each is waited for counts towards the share `data_wait`."""
+        while True:
+            start = time.monotonic()
+            try:
+                batch = next(batches)
+            except StopIteration:
+                return
+            self._progress.wait(time.monotonic() - start)
+            yield batch
+
     def draw(self) -> None:
         """Refreshes loss.png."""
         draw_loss(self.rows, self.folder / "loss.png")
@@ -101,10 +113,15 @@ class Progress(Line):
     def restart(self) -> None:
         """Forgets the current window."""
         self._since, self._steps, self._tokens, self._flops = time.monotonic(), 0, 0, 0.0
+        self._waited = 0.0
 
     def skip(self, seconds: float) -> None:
         """Takes so many seconds out of the current window."""
         self._since += seconds
+
+    def wait(self, seconds: float) -> None:
+        """Counts seconds in which the next batch was not there yet."""
+        self._waited += seconds
 
     def add(self, tokens: int, flops: float | None) -> None:
         """Counts a step."""
@@ -123,7 +140,10 @@ class Progress(Line):
         speeds: dict[str, float] = {}
         if self._steps:
             speeds = {"step_s": seconds / self._steps, "tokens_per_s": self._tokens / seconds}
+            speeds["data_wait"] = min(self._waited / seconds, 1.0)
             parts.append(f"{speeds['tokens_per_s']:,.0f} tok/s")
+            if speeds["data_wait"] > SLOW_DATA:
+                parts.append(f"{speeds['data_wait']:.0%} waiting for data")
         if peak and self._flops:
             speeds["mfu"] = self._flops / seconds / peak
             parts.append(f"MFU {100 * speeds['mfu']:.1f} %")

@@ -46,7 +46,12 @@ def test_progress_line_counts_useful_tokens_and_mfu(monkeypatch):
         progress.add(tokens=500, flops=1e9)
     now[0] = 2.0
     speeds = progress.show(row(40), peak=1e10)
-    assert speeds == {"step_s": 0.5, "tokens_per_s": 1000.0, "mfu": pytest.approx(0.2)}
+    assert speeds == {
+        "step_s": 0.5,
+        "tokens_per_s": 1000.0,
+        "data_wait": 0.0,
+        "mfu": pytest.approx(0.2),
+    }
     assert stream.getvalue() == (
         "step  40/100  loss 0.0500  lr 1.00e-03  1,000 tok/s  MFU 20.0 %  ETA 0:30\n"
     )
@@ -56,6 +61,29 @@ def test_progress_line_counts_useful_tokens_and_mfu(monkeypatch):
     assert progress.show(row(41), peak=None)["step_s"] == 1.0
     progress.add(tokens=500, flops=None)
     assert "mfu" not in progress.show(row(42), peak=None)
+
+
+def test_waiting_for_data_is_told(tmp_path, monkeypatch, capsys):
+    now = [0.0]
+    monkeypatch.setattr(logging.time, "monotonic", lambda: now[0])
+
+    def batches():
+        for k in range(4):
+            now[0] += 0.5  # the time until the batch is there
+            yield k
+
+    log = logging.Log(tmp_path, 0, 4, 2)
+    for k in log.timed(batches()):
+        now[0] += 1.5 if k < 2 else 49.5  # the step
+        log.step(row(k + 1))
+    log.close()
+    said = capsys.readouterr().out.splitlines()
+    assert "25% waiting for data" in said[0]
+    assert "waiting" not in said[1]
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    shares = [event.value for event in events.Scalars("speed/data_wait")]
+    assert shares == [pytest.approx(0.25), pytest.approx(0.01)]
 
 
 def test_a_step_that_compiled_tells_no_speed(tmp_path, capsys):
