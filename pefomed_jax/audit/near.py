@@ -6,7 +6,7 @@ and a band of them would hold nearly all films.
 """
 
 import numpy as np
-from jaxtyping import Float32, Int, UInt8
+from jaxtyping import Bool, Float32, Int, UInt8
 from tqdm import tqdm
 
 BITS = 256
@@ -14,7 +14,7 @@ BITS = 256
 # cropped by 2 % 42, by 4 % 61 (9 of 10 within 50); of chest films 1 % of all pairs are within 53
 REACH = 56
 PLAIN = 24  # bits: a look with fewer set, or unset, is of a picture without features
-MOST = 20_000  # pairs kept
+MOST = 10_000  # pairs kept between groups, and as many within
 ROWS, COLUMNS = 1024, 8192  # looks compared at a time: 32 MiB of products
 
 
@@ -32,39 +32,79 @@ def pairs(
 ) -> tuple[Int[np.ndarray, "m 3"], int]:
     """Rows (i, j, bits apart), i < j, of at most `reach` bits; and how many more there are.
 
-    Pairs of two groups come before pairs of one, then the nearest; `most` are kept.
+    Pairs of two groups come first, then those of one; of either the `most` nearest are kept.
     """
     signs = np.unpackbits(looks, axis=1).astype(np.float32) * 2 - 1
-    kept, total = np.zeros((0, 4), np.int64), 0
+    between, within = _Nearest(reach, most), _Nearest(reach, most)
     with tqdm(total=len(looks), desc="looks compared", delay=2, disable=None) as bar:
         for start in range(0, len(looks), ROWS):
-            for found in _block(signs, start, reach):
-                total += len(found)
-                kept = _nearest(np.concatenate([kept, _keyed(found, group)]), most)
+            rows = slice(start, start + ROWS)
+            for first in range(start, len(looks), COLUMNS):
+                columns = slice(first, first + COLUMNS)
+                same = signs[rows] @ signs[columns].T  # 256 - 2 · bits apart
+                if first == start:
+                    same[np.tri(*same.shape, dtype=bool)] = -BITS - 1  # a pair is met once
+                apart = group[rows, None] != group[columns]
+                _settle(same, apart, start, first, between, within)
             bar.update(min(ROWS, len(looks) - start))
-    kept = kept[np.lexsort((kept[:, 1], kept[:, 0], kept[:, 3]))][:most]
-    return kept[:, :3], total - len(kept)
+    found = np.concatenate([between.sorted(), within.sorted()])
+    return found, between.total + within.total - len(found)
 
 
-def _block(signs: Float32[np.ndarray, "n 256"], start: int, reach: int) -> list[np.ndarray]:
-    """int [m, 3] for each block right of the diagonal in the rows from `start`."""
-    rows, found = signs[start : start + ROWS], []
-    for first in range(start, len(signs), COLUMNS):
-        same = rows @ signs[first : first + COLUMNS].T  # 256 - 2 · bits apart
-        i, j = np.nonzero(same >= BITS - 2 * reach)
-        apart = ((BITS - same[i, j]) / 2).astype(np.int64)
-        triple = np.stack([i + start, j + first, apart], axis=1)
-        found.append(triple[triple[:, 0] < triple[:, 1]])
-    return found
+def _settle(
+    same: Float32[np.ndarray, "r c"],
+    apart: Bool[np.ndarray, "r c"],
+    start: int,
+    first: int,
+    between: "_Nearest",
+    within: "_Nearest",
+) -> None:
+    """The pairs of a block go where they belong; `apart`: those of two groups."""
+    if np.count_nonzero(same >= between.wanted) <= between.most:  # as a rule
+        found = _pairs(same, between.wanted, start, first)
+        other = apart[found[:, 0] - start, found[:, 1] - first]
+        between.take(found[other])
+        within.take(found[~other])
+    else:
+        between.add(np.where(apart, same, -BITS - 1), start, first)
+        within.add(np.where(apart, -BITS - 1, same), start, first)
 
 
-def _keyed(found: Int[np.ndarray, "m 3"], group: Int[np.ndarray, " n"]) -> Int[np.ndarray, "m 4"]:
-    key = found[:, 2] + (BITS + 1) * (group[found[:, 0]] == group[found[:, 1]])
-    return np.concatenate([found, key[:, None]], axis=1)
+def _pairs(
+    same: Float32[np.ndarray, "r c"], least: int, start: int, first: int
+) -> Int[np.ndarray, "m 3"]:
+    i, j = np.nonzero(same >= least)
+    apart = ((BITS - same[i, j]) / 2).astype(np.int64)
+    return np.stack([i + start, j + first, apart], axis=1)
 
 
-def _nearest(kept: Int[np.ndarray, "m 4"], most: int) -> Int[np.ndarray, "k 4"]:
-    """The first by key where there are many too many; cutting at every block would cost more."""
-    if len(kept) <= 4 * most:
-        return kept
-    return kept[np.argpartition(kept[:, 3], most)[:most]]
+class _Nearest:
+    """The nearest pairs so far; `total` counts all within the reach."""
+
+    def __init__(self, reach: int, most: int):
+        self.total, self.most = 0, most
+        self._least = self.wanted = BITS - 2 * reach  # products: the greater, the nearer
+        self._kept = np.zeros((0, 3), np.int64)
+
+    def add(self, same: Float32[np.ndarray, "r c"], start: int, first: int) -> None:
+        """All products of looks from `start` with looks from `first`, however many are near."""
+        total = self.total + int(np.count_nonzero(same >= self.wanted))
+        while np.count_nonzero(same >= self._least) > 4 * self.most:
+            if np.count_nonzero(same >= self._least + 2) < self.most:
+                break
+            self._least += 2
+        self.take(_pairs(same, self._least, start, first))
+        self.total = total
+
+    def take(self, found: Int[np.ndarray, "m 3"]) -> None:
+        """Pairs within the reach."""
+        self.total += len(found)
+        self._kept = np.concatenate([self._kept, found])
+        if len(self._kept) > 4 * self.most:  # cutting every time would cost more
+            self._kept = self._kept[np.argpartition(self._kept[:, 2], self.most)[: self.most]]
+            self._least = max(self._least, BITS - 2 * int(self._kept[:, 2].max()))
+
+    def sorted(self) -> Int[np.ndarray, "m 3"]:
+        """The nearest first."""
+        order = np.lexsort((self._kept[:, 1], self._kept[:, 0], self._kept[:, 2]))
+        return self._kept[order][: self.most]

@@ -50,17 +50,37 @@ def test_twenty_thousand_looks():
     assert {(i, j): apart for i, j, apart in found.tolist()} == want
 
 
-def test_of_too_many_pairs_the_nearest_between_splits_are_kept():
+@pytest.mark.parametrize("block", [8, 1024])
+def test_of_too_many_pairs_the_nearest_are_kept(monkeypatch, block):
+    """As many between groups as within; crowded blocks raise the bar for the next."""
+    monkeypatch.setattr(near, "ROWS", block)
+    monkeypatch.setattr(near, "COLUMNS", 2 * block)
     base = looks_of(1)[0]
     looks = np.stack([flipped(base, k % 9, k) for k in range(300)])
     group = np.arange(300) % 3
     everything, none = near.pairs(looks, group, most=10**6)
     assert (len(everything), none) == (300 * 299 // 2, 0)
     found, left = near.pairs(looks, group, most=50)
-    assert (len(found), left) == (50, len(everything) - 50)
-    assert (group[found[:, 0]] != group[found[:, 1]]).all()
-    apart = group[everything[:, 0]] != group[everything[:, 1]]
-    assert found[:, 2].tolist() == sorted(everything[apart, 2].tolist())[:50]
+    assert (len(found), left) == (100, len(everything) - 100)
+    for part, of in ((found[:50], True), (found[50:], False)):
+        assert ((group[part[:, 0]] != group[part[:, 1]]) == of).all()
+        apart = (group[everything[:, 0]] != group[everything[:, 1]]) == of
+        assert part[:, 2].tolist() == sorted(everything[apart, 2].tolist())[:50]
+
+
+@pytest.mark.slow
+def test_a_hundred_thousand_looks_that_are_all_near():
+    """The worst case: five thousand million pairs, nearly all of them within reach."""
+    n, rng = 100_000, np.random.default_rng(0)
+    common, own = rng.integers(0, 2, 256, np.uint8), rng.integers(0, 2, (n, 256), np.uint8)
+    looks = np.packbits(np.where(rng.random((n, 256)) < 0.8, common, own), axis=1)
+    looks[-1] = flipped(looks[0], 3, 0)
+    start = time.perf_counter()
+    found, left = near.pairs(looks, np.arange(n) % 2)
+    assert time.perf_counter() - start < 240
+    assert found[0].tolist() == [0, n - 1, 3]
+    assert len(found) == 2 * near.MOST
+    assert left > 0.9 * n * n / 2
 
 
 def test_pictures_without_features_are_told():
