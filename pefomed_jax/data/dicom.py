@@ -85,9 +85,12 @@ def parse_window(text: str) -> Window:
     return centre, width
 
 
-def header(path: str | os.PathLike[str]) -> Header:
-    """What may be told of a file, without decoding. Errors: of pydicom; ValueError: no image."""
-    ds = _dataset(path)
+def header(path: str | os.PathLike[str], most: int = 2**31) -> Header:
+    """What may be told of a file, without decoding. `most`: pixels.
+
+    Errors: of pydicom; ValueError: no image, or one too large.
+    """
+    ds = _dataset(path, most)
     return Header(
         str(ds.get("Modality") or ""),
         int(ds.Rows),
@@ -131,7 +134,7 @@ def _pydicom() -> Any:
     return pydicom
 
 
-def _dataset(path: str | os.PathLike[str], most: int = 2**31) -> Any:
+def _dataset(path: str | os.PathLike[str], most: int) -> Any:
     """The elements of READ, of an image that is no larger than allowed."""
     _bounded(path, most)
     ds = _pydicom().dcmread(path, specific_tags=list(READ), stop_before_pixels=True, force=True)

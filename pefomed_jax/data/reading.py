@@ -71,7 +71,7 @@ def size(name: str | os.PathLike[str]) -> tuple[int, int]:
     with told(name, MAX_PIXELS):
         path, frame = _file(name)
         if dicom.is_dicom(path):
-            found = dicom.header(path)
+            found = dicom.header(path, MAX_PIXELS)
             return found.columns, found.rows
         with Image.open(path, formats=_formats()) as picture:
             _turned_to(picture, frame)
