@@ -121,20 +121,27 @@ def test_a_stream_is_the_answer_in_pieces(single, cases):
 
 
 def plain(model, image, after, answer):
-    """(logits [A V], targets [A]) of one text, tokenised piece by piece and without padding."""
+    """(logits [A V], targets [A]) of one text, tokenised piece by piece and without padding.
+
+    `image`: a path, or several, or none, as a tuple.
+    """
     config, tokenizer = model.config, model.tokenizer
 
     def ids(text):
         return tokenizer(text, add_special_tokens=False)["input_ids"]
 
     n_visual = mllm.visual_tokens(config.model)
-    head = [tokenizer.bos_token_id, *ids("[INST] <Img>")]
-    prompt = ids(f"</Img> {after} [/INST]")
+    shown = image if isinstance(image, tuple) else (image,)
+    head = [tokenizer.bos_token_id, *ids("[INST] <Img>" if shown else "[INST]")]
+    prompt = ids(f"</Img> {after} [/INST]" if shown else f"{after} [/INST]")
+    for number in range(len(shown)):
+        head += [*(ids("</Img><Img>") if number else []), *[-1] * n_visual]
     targets = [*ids(answer), tokenizer.eos_token_id]
-    tokens = np.asarray([[*head, *[0] * n_visual, *prompt, *targets]], np.int32)
+    tokens = np.asarray([[*head, *prompt, *targets]], np.int32)
     slot = np.full(tokens.shape, -1, np.int32)
-    slot[0, len(head) : len(head) + n_visual] = range(n_visual)
-    branch = (np.arange(tokens.size) >= len(head) + n_visual).astype(np.int32)[None]
+    slot[tokens == -1] = range(len(shown) * n_visual)
+    tokens[tokens == -1] = 0
+    branch = (np.arange(tokens.size) >= len(head)).astype(np.int32)[None]
     first = tokens.size - len(targets) - 1
     data = Batch(
         tokens=tokens,
@@ -144,7 +151,7 @@ def plain(model, image, after, answer):
         target_pos=np.arange(first, first + len(targets), dtype=np.int32)[None],
         targets=np.asarray([targets], np.int32),
         weights=np.ones((1, len(targets)), np.float32),
-        images=pixels(image)[None, None],
+        images=np.asarray([pixels(path) for path in shown], np.uint8).reshape(1, -1, 32, 32, 3),
     ).validate()
     own = mllm.build(config.model, adapter=lora.LoRA(config.lora.alpha, 0.0))
     params = jax.device_get(model.params)
@@ -170,6 +177,30 @@ def test_log_likelihood_is_the_sum_over_the_answer_and_its_end(single, cases):
     assert len(set(got.round(3))) == 2
 
 
+def test_several_images_and_none(single, cases):
+    a, b = (cases[i]["image"] for i in (0, 2))
+    question, answer = cases[0]["question"], "right"
+    shown = [(a, b), [b, a], a, [a], ()]
+    got = single.log_likelihood(shown, question, [answer] * 5)
+    asked, bare = f"[vqa] {VQA}{question}", f"[vqa] Answer this question: {question}"
+    two, alone = ((a, b), asked), ((), bare)
+    want = [plain_log_likelihood(single, *each, answer) for each in (two, alone)]
+    np.testing.assert_allclose(got[[0, 4]], want, rtol=2e-5)
+    one = single.log_likelihood([a], question, [answer])
+    np.testing.assert_allclose(got[2:4], [*one, *one], rtol=2e-5)
+    assert len(set(got.round(3))) == 4  # their order counts
+    answers = single.generate(shown, question)
+    assert answers[2] == answers[3] == cases[0]["prediction"]
+    assert answers[4] == single.generate([()], question)[0]
+    assert "".join(single.stream((a, b), question)) == answers[0]
+
+
+def test_a_question_of_text_alone_on_many_devices(model, single, cases):
+    questions = column(cases, "question")[:2]
+    texts = [(), []]
+    assert model.generate(texts, questions) == single.generate(texts, questions)
+
+
 def test_log_likelihood_depends_neither_on_batches_nor_on_devices(model, single, cases):
     images, questions = column(cases, "image"), column(cases, "question")
     answers = column(cases, "reference")
@@ -193,6 +224,8 @@ def test_a_report_needs_no_prompt(trained_run, cases, task, prompt, after):
     got = model.log_likelihood([image], prompt, [answer])
     want = plain_log_likelihood(model, image, after, answer)
     np.testing.assert_allclose(got, [want], rtol=2e-5)
+    with pytest.raises(UserError, match=r"prompt 1 is empty and without an image: say what"):
+        model.generate([image, ()], "")
     (said,) = model.generate([image], prompt, max_new_tokens=2)
     best = np.asarray(plain(model, image, after, said)[0]).argmax(axis=-1)[:2]
     ids = [i for i in best.tolist() if i != model.tokenizer.eos_token_id]
@@ -304,6 +337,10 @@ WRONG = {
     "answers is a text": lambda m, image: m.log_likelihood([image, image], "a", "bc"),
     "ask one": lambda m, image: m.generate([image, image], ["Which side?", " "]),
     "there is no image /no/such.png": lambda m, image: m.generate(["/no/such.png"], "a"),
+    "no image /no/such2.png": lambda m, image: m.generate([(image, "/no/such2.png")], "a"),
+    "prompt 1 is empty": lambda m, image: m.generate([image, ()], ["a", ""]),
+    "2 images, 1 answers": lambda m, image: m.log_likelihood([(image, image), ()], "a", ["b"]),
+    "uint8[5] is no image": lambda m, image: m.generate([(image, np.zeros(5, np.uint8))], "a"),
     "cannot be opened as an image": lambda m, image: m.generate([__file__], "a"),
     "float64[4, 4, 3] is no image": lambda m, image: m.generate([np.zeros((4, 4, 3))], "a"),
     "uint8[4] is no image": lambda m, image: m.generate([np.zeros(4, np.uint8)], "a"),

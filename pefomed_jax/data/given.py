@@ -20,8 +20,8 @@ Shown = images.Given | Sequence[images.Given]
 Pictures = Sequence[Shown] | np.ndarray
 
 
-def listed(found: Pictures) -> list[Sequence[Any]]:
-    """The pictures of each prompt.
+def listed(found: Any) -> list[Sequence[Any]]:
+    """The pictures of each prompt, of Pictures.
 
     Errors: UserError for a single picture: a path or an array has a length too.
     """
