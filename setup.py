@@ -23,7 +23,10 @@ setup(
     python_requires=">=3.11",
     packages=find_packages(include=["pefomed_jax", "pefomed_jax.*"]),
     package_data={
-        "pefomed_jax": ["assets/**/*", *(f"evaluation/**/*.{kind}" for kind in DATA)],
+        "pefomed_jax": [
+            "assets/**/*",
+            *(f"{room}/**/*.{kind}" for room in ("audit", "evaluation") for kind in DATA),
+        ],
     },
     install_requires=[
         "absl-py>=2.1",

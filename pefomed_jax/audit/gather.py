@@ -66,7 +66,7 @@ def gather(config: ConfigDict) -> Gathered:
         parts[split] = [case for i, case in enumerate(cases) if i not in found]
     unused = {split: len(read[split]) - len(cases) for split, cases in used.items()}
     where = facts.places(source, everything)
-    lines = [*said.getvalue().splitlines(), *notes, *said_of_test]
+    lines = [*_of_the_data(said.getvalue()), *notes, *said_of_test]
     made = (parts, unused, bad, total, known, where, tokenizer, encoding, without, lines)
     return Gathered(config, source, *made)
 
@@ -76,6 +76,11 @@ def _tokenizer(config: ConfigDict) -> tuple[Any | None, str]:
         return base_lib.tokenizer(config), ""
     except UserError as error:
         return None, str(error)
+
+
+def _of_the_data(said: str) -> list[str]:
+    """The lines of a source but those on other processes."""
+    return [line for line in said.splitlines() if not line.startswith("waiting for another")]
 
 
 class _Tee(io.StringIO):

@@ -80,21 +80,21 @@ def _questions(audit: Audit) -> Iterator[str]:
             _, (_, touched) = counts["question"]
             second = NAMES[pair.split("/")[1]]
             yield (
-                f"{touched:,} {second} cases ask, about the same picture, a question that training "
-                "asks too: their answers were shown"
+                f"{second} cases whose question training asks about the same picture: {touched:,}; "
+                "their answers were shown"
             )
 
 
 def _twice(audit: Audit) -> Iterator[str]:
     said = {
-        "contradiction": "questions are answered in two ways about the same picture",
-        "duplicate row": "rows come more than once, and weigh so much more",
+        "contradiction": "questions with different answers about the same picture",
+        "duplicate row": "rows that come more than once, and weigh so much more",
     }
     for kind, words in said.items():
         found = [(s, c[kind][0]) for s, c in audit["within"].items() if kind in c]
         if found:
             where = ", ".join(f"{n:,} in {split}" for split, n in found)
-            yield f"{sum(n for _, n in found):,} {words} ({where})"
+            yield f"{words}: {where}"
 
 
 def _lengths(audit: Audit) -> Iterator[str]:

@@ -69,15 +69,15 @@ def test_of_too_many_pairs_the_nearest_are_kept(monkeypatch, block):
 
 
 @pytest.mark.slow
-def test_a_hundred_thousand_looks_that_are_all_near():
-    """The worst case: five thousand million pairs, nearly all of them within reach."""
-    n, rng = 100_000, np.random.default_rng(0)
+def test_fifty_thousand_looks_that_are_all_near():
+    """The worst case: a thousand million pairs, nearly all of them within reach."""
+    n, rng = 50_000, np.random.default_rng(0)
     common, own = rng.integers(0, 2, 256, np.uint8), rng.integers(0, 2, (n, 256), np.uint8)
     looks = np.packbits(np.where(rng.random((n, 256)) < 0.8, common, own), axis=1)
     looks[-1] = flipped(looks[0], 3, 0)
     start = time.perf_counter()
     found, left = near.pairs(looks, np.arange(n) % 2)
-    assert time.perf_counter() - start < 240
+    assert time.perf_counter() - start < 120
     assert found[0].tolist() == [0, n - 1, 3]
     assert len(found) == 2 * near.MOST
     assert left > 0.9 * n * n / 2

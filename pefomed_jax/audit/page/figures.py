@@ -93,7 +93,7 @@ def _buckets(found: Mapping[str, Any]) -> str:
         ]
         for bucket in found["buckets"]
     ]
-    scale = '<span class="muted">0 to 1; line: all</span>'
+    scale = '<span class="muted">line: all</span>'
     head = ("tokens", "of an answer", "images", "rows", "padding", scale)
     said = (
         f"{percent(found['padding'])} of all tokens are padding, over "

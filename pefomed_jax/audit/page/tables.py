@@ -194,6 +194,7 @@ def bad(audit: Audit, listed: Sequence[BadRow]) -> str:
     ]
     first = table(("where", "field", "what is wrong", "how to mend it"), rows, "bad rows")
     first = first.replace("<td>", '<td class="left">')
+    first = first.replace('<th scope="col">', '<th scope="col" class="left">')
     head = f'<h3 class="part">the first {min(SHOWN, len(listed))}</h3>'
     return f'<p class="note">{html.escape(said)}</p>{kinds}{head}{first}'
 
