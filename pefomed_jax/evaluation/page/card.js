@@ -15,7 +15,7 @@ function card(row) {
   const made = el("li", "case");
   const films = looked ? row[IMAGES].map((i, n) => film(images[i], n + 1, row[IMAGES].length)) : [];
   if (films.length) made.append(el("div", "films", ...films));
-  made.classList.add(["bare", "one", "two"][films.length] ?? "many");
+  made.classList.add(["bare", "one", "few", "few", "few"][films.length] ?? "many");
   const prompt = data.prompts[row[PROMPT]];
   made.append(head(row), prompt.length ? text(prompt, "prompt") : el("span"), sides(row), values(row));
   return made;
