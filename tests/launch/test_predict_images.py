@@ -2,7 +2,10 @@
 
 import os
 
+import numpy as np
 import pytest
+from data import dicoms
+from PIL import Image
 from predicting import answers, predict, request, rows
 
 from pefomed_jax.evaluation import command
@@ -89,6 +92,24 @@ def shown(out, folder, **given):
     """How many images the page of an evaluation shows."""
     command.evaluate(command.Request(out, folder, "pefomed", resamples=0, **given))
     return (folder / "report.html").read_text().count("data:image/jpeg;base64,")
+
+
+def test_dicom_files_without_a_suffix(trained_run, pictures, tmp_path):
+    folder, out = tmp_path / "disk", tmp_path / "p.jsonl"
+    folder.mkdir()
+    with Image.open(pictures / "images" / "test0.png") as film:
+        grey = np.asarray(film.convert("L"))
+    dicoms.write(folder / "IM000001", grey)
+    Image.fromarray(grey).save(folder / "same.png")
+    (folder / "DICOMDIR").write_bytes((folder / "IM000001").read_bytes())
+    asked = {"images": str(folder), "prompt": "Which side?"}
+    found = predict(trained_run, out, save_images=tmp_path / "films", **asked)
+    assert [row["id"] for row in found] == ["IM000001", "same.png"]
+    assert found[0]["prediction"] == found[1]["prediction"]
+    saved = sorted(path.name for path in (tmp_path / "films").iterdir())
+    assert saved == ["IM000001.png", "same.png"]
+    with Image.open(tmp_path / "films" / "IM000001.png") as film:
+        np.testing.assert_array_equal(np.asarray(film), grey)
 
 
 def test_a_list_of_images(trained_run, films, tmp_path, capsys):
