@@ -12,7 +12,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from pefomed_jax.batch import Batch, Case
-from pefomed_jax.data import pipeline
+from pefomed_jax.data import ahead, pipeline
 from pefomed_jax.data.pipeline import Loader
 from pefomed_jax.data.sources import Source
 from pefomed_jax.data.tokens import Row
@@ -68,7 +68,7 @@ class Asked:
         """
         share = pipeline.share_of(self.size, process_index, process_count)
         stop = -(-len(self.rows) // self.size)
-        for k, batch in pipeline.run(_Make(self, share), start, stop, workers):
+        for k, batch in ahead.run(_Make(self, share), start, stop, workers):
             mine = self.groups[k * self.size : (k + 1) * self.size][share]
             yield batch, [case for group in mine for case in self._padded(group)]
 

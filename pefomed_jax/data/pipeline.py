@@ -6,19 +6,17 @@ number of worker processes, and a run goes on at any of them. Each process makes
 """
 
 import dataclasses
-import os
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-import grain
 import numpy as np
 import PIL
 from jaxtyping import UInt8
 from ml_collections import ConfigDict
 
 from pefomed_jax.batch import Batch, Case
-from pefomed_jax.data import augment, images, lengths, ratios
+from pefomed_jax.data import ahead, augment, images, lengths, ratios
 from pefomed_jax.data.augment import Augment
 from pefomed_jax.data.buckets import Bucket, round_up
 from pefomed_jax.data.encoding import Encoding
@@ -28,8 +26,6 @@ from pefomed_jax.data.sources import Source
 from pefomed_jax.data.store import Store
 from pefomed_jax.data.tokens import Row, collate
 from pefomed_jax.errors import UserError
-
-BUFFER = 4  # batches kept ready by threads, and by each worker process
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,7 +136,7 @@ def train_batches(
     order = make_order(cases, tokenizer, config) if order is None else order
     share = share_of(order.batch_size, process_index, process_count)
     make = _TrainBatch(Loader.of(source, tokenizer, config), cases, order, share)
-    for k, batch in run(make, start, config.train.steps, config.data.workers):
+    for k, batch in ahead.run(make, start, config.train.steps, config.data.workers):
         yield k, batch, len(order.cases(k))
 
 
@@ -166,7 +162,7 @@ def loss_batches(
     shape = (row_length(rows), round_up(longest), most_images(cases))
     b = config.eval.batch_size
     make = _LossBatch(loader, cases, rows, shape, b, share_of(b, process_index, process_count))
-    for k, batch in run(make, 0, -(-len(cases) // b), config.data.workers):
+    for k, batch in ahead.run(make, 0, -(-len(cases) // b), config.data.workers):
         yield batch, len(cases[k * b : (k + 1) * b])
 
 
@@ -231,22 +227,6 @@ class _LossBatch:
         visual = [self.loader.visual(self.cases[i]) for i in mine]
         rows: list[Row | None] = [*(self.rows[i] for i in mine), *[None] * missing]
         return k, self.loader.collate(rows, visual, self.shape)
-
-
-def run(
-    make: Callable[[int], tuple[int, Batch]], start: int, stop: int, workers: int
-) -> Iterator[tuple[int, Batch]]:
-    """make(start), …, make(stop - 1), in order, made ahead by threads or worker processes."""
-    threads = 1 if workers else min(4, os.cpu_count() or 1)
-    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=BUFFER)
-    batches = grain.MapDataset.range(stop)[start:].map(make).to_iter_dataset(options)
-    if workers:
-        batches = batches.mp_prefetch(grain.MultiprocessingOptions(workers, BUFFER))
-    iterator = iter(batches)
-    try:
-        yield from iterator
-    finally:
-        iterator.close()
 
 
 def share_of(size: int, process_index: int, process_count: int) -> slice:
