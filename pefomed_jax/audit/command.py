@@ -19,7 +19,8 @@ from pefomed_jax.data.sources.files import BadRow
 from pefomed_jax.errors import UserError
 from pefomed_jax.validate import validate
 
-CREDENTIALED = ("mimic_cxr",)  # sets whose texts may not leave the machine: not in logs
+# sets whose texts may not leave the machine and are not in logs, and the layout of one of them
+CREDENTIALED, LAYOUT = ("mimic_cxr",), "mimiccxr"
 PROBLEMS = 12  # kinds of bad rows that are counted one by one
 
 
@@ -54,7 +55,7 @@ def make(config: ConfigDict) -> Made:
         "dir": config.data.dir,
         "preset": config.preset,
         "limits": {"train": config.data.limit, "test": config.eval.limit},
-        "credentialed": any(name in CREDENTIALED for name in config.data.source.split("+")),
+        "credentialed": _credentialed(found),
         "notes": found.notes,
         "splits": counts.splits(found.parts, found.unused),
         "sources": counts.sources(found.parts),
@@ -80,6 +81,12 @@ def _splits_of(found: Gathered) -> dict[str, int]:
             for name in case.images:
                 held[name] |= 1 << i
     return held
+
+
+def _credentialed(found: Gathered) -> bool:
+    """Whether a part is of a credentialed set, in its own layout or in PeFoMed's lists."""
+    named = set(found.config.data.source.split("+")) & set(CREDENTIALED)
+    return bool(named) or any(case.fields.get("layout") == LAYOUT for case in found.cases)
 
 
 def _majority(found: Gathered) -> dict[str, Any]:

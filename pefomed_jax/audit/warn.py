@@ -6,10 +6,7 @@ from typing import Any
 
 Audit = Mapping[str, Any]  # audit.json
 
-OFFICIAL = {  # sets whose own splits share images; see their pages in docs
-    "vqa_rad": "the official split does this",
-    "pathvqa": "the first release of the set did this",
-}
+OFFICIAL = {"vqa_rad": "the official split does this"}  # sets whose own splits share images
 TRAINED = ("train/val", "train/test")
 NAMES = {"train": "training", "val": "validation", "test": "test"}
 
@@ -87,7 +84,11 @@ def _questions(audit: Audit) -> Iterator[str]:
 
 def _twice(audit: Audit) -> Iterator[str]:
     said = {
-        "contradiction": "questions with different answers about the same picture",
+        "contradiction": (
+            "questions with different answers about the same picture"
+            if audit["task"] == "vqa"
+            else "pictures with several texts that differ"
+        ),
         "duplicate row": "rows that come more than once, and weigh so much more",
     }
     for kind, words in said.items():

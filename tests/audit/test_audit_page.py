@@ -92,3 +92,20 @@ def test_without_images_or_rows(tmp_path):
     text = page.page(made)
     assert "No image opens." in text
     assert "1 of 1 rows" in section(text, "bad-rows")
+
+
+def test_reports_of_mimic_in_other_lists_are_credentialed_too(tmp_path, capsys):
+    """PeFoMed's list of MIMIC-CXR: an object of paths and reports."""
+    w = planted.Writer(tmp_path / "set")
+    for seed, split in enumerate(("train", "train", "val", "test")):
+        w.image(f"{seed}.png", planted.picture(seed))
+        w.rows[split].append(f"{seed}.png")
+    lists = {s: {name: [f"Secret finding {name}."] for name in n} for s, n in w.rows.items()}
+    for split, rows in lists.items():
+        (w.root / f"{split}.json").write_text(json.dumps(rows))
+    config = planted.config(w.root, tmp_path / "cache")
+    config.task = "mrg"
+    assert command.run(config, tmp_path / "out") == 0
+    assert "Secret" not in capsys.readouterr().out
+    assert "Secret" not in (tmp_path / "out" / "audit.json").read_text()
+    assert "Secret finding 3.png." in (tmp_path / "out" / "audit.html").read_text()
