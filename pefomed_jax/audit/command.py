@@ -5,7 +5,7 @@ import json
 import pathlib
 import re
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -14,6 +14,7 @@ from pefomed_jax import whole
 from pefomed_jax.audit import answers, counts, leakage, lengths, pictures, rows, table, twins, warn
 from pefomed_jax.audit.gather import SPLITS, Gathered, gather
 from pefomed_jax.audit.leakage import Record
+from pefomed_jax.audit.made import Made
 from pefomed_jax.data import prepare
 from pefomed_jax.data.sources.files import BadRow
 from pefomed_jax.errors import UserError
@@ -22,15 +23,6 @@ from pefomed_jax.validate import validate
 # sets whose texts may not leave the machine and are not in logs, and the layout of one of them
 CREDENTIALED, LAYOUT = ("mimic_cxr",), "mimiccxr"
 PROBLEMS = 12  # kinds of bad rows that are counted one by one
-
-
-class Made(NamedTuple):
-    """An audit (audit.json), what it is of, and the records of leakage.jsonl."""
-
-    audit: dict[str, Any]
-    found: Gathered
-    shared: list[Record]
-    within: list[Record]
 
 
 def run(config: ConfigDict, out: pathlib.Path, page: bool = True) -> int:

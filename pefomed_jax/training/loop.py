@@ -4,9 +4,7 @@ Order of things at a step: metrics row, then the checkpoint. An evaluation belon
 step and its score to the checkpoint of its step, so neither is lost or done twice over a restart.
 """
 
-import collections
 import pathlib
-import signal
 from collections.abc import Iterator
 from typing import Any
 
@@ -26,6 +24,8 @@ from pefomed_jax.training.evaluate import Evaluator
 from pefomed_jax.training.fingerprint import fingerprint
 from pefomed_jax.training.folder import CHECKPOINTS
 from pefomed_jax.training.logging import Log, Row
+from pefomed_jax.training.shares import Shares
+from pefomed_jax.training.stop import Stop
 from pefomed_jax.validate import missing, select_by, validate
 
 INTERRUPTED = 75  # exit code: stopped by a signal, saved
@@ -59,27 +59,6 @@ def run(config: ConfigDict, workdir: pathlib.Path) -> int:
             return Run(pieces, workdir).all()
 
 
-class Stop:
-    """The first SIGTERM or ctrl-C lets the step end and be saved; the second ends at once."""
-
-    def __init__(self) -> None:
-        self.asked = False
-        self._old: dict[int, Any] = {}
-
-    def __enter__(self) -> "Stop":
-        for number in (signal.SIGTERM, signal.SIGINT):
-            self._old[number] = signal.signal(number, self._ask)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._old.items():
-            signal.signal(number, handler)
-
-    def _ask(self, number: int, _: object) -> None:
-        self.asked = True
-        signal.signal(number, signal.SIG_DFL)
-
-
 class Run:
     """One start of a run: everything loaded, the state where the last start left it."""
 
@@ -92,7 +71,7 @@ class Run:
         self.splits = prepare.prepare(self.source, self.tokenizer, config, workdir)
         self.data = {"data": prepare.digest(self.splits)}  # stands in every checkpoint
         self.order = pipeline.make_order(self.splits.train, self.tokenizer, config)
-        self.parts = sorted({case.source for case in self.splits.train})
+        self.shares = Shares.of(self.splits.train)
         self.cost = flops.cost(pieces.params, pieces.labels, config.model)
         devices = pieces.mesh.devices.flatten()
         peak = flops.peak(devices[0].device_kind, config.model.dtype)
@@ -167,25 +146,12 @@ class Run:
             f"attention {self.pieces.model.compute.implementation}, {config.model.dtype} over "
             f"{config.model.base_dtype}"
         )
-        for line in self._mixture():
+        for line in self.shares.lines(self.order.quotas, config.data.ratios):
             say(line)
         if not self.evaluator.val:
             say("no validation cases: the last checkpoint is the one that is tested")
         if step := int(self.state.step):
             say(f"going on after step {step} in {self.workdir}")
-
-    def _mixture(self) -> list[str]:
-        """A line for each source of a mixture: its training cases, and its share of an epoch."""
-        if len(self.parts) < 2:
-            return []
-        own = collections.Counter(case.source for case in self.splits.train)
-        drawn = self.order.quotas or [own[name] for name in self.parts]
-        names = [name for name, _ in self.config.data.ratios] if self.order.quotas else self.parts
-        total = sum(drawn)
-        return [
-            f"  {name}: {own[name]:,} cases, {n:,} of the {total:,} in an epoch ({n / total:.1%})"
-            for name, n in zip(names, drawn, strict=True)
-        ]
 
     def train(self) -> None:
         """Steps until the last one, or until asked to stop.
@@ -229,12 +195,12 @@ class Run:
                 f"optimizer.lr {way}, in another --workdir"
             )
         epoch = step / self.order.steps_per_epoch
-        return {"step": step, "epoch": epoch, **values, **self._counts(step - 1)}
-
-    def _counts(self, k: int) -> dict[str, int]:
-        """How many cases of each source of a mixture were in global batch k."""
-        found = collections.Counter(self.splits.train[i].source for i in self.order.cases(k))
-        return {f"cases/{name}": found[name] for name in self.parts} if len(self.parts) > 1 else {}
+        return {
+            "step": step,
+            "epoch": epoch,
+            **values,
+            **self.shares.counts(self.order.cases(step - 1)),
+        }
 
     def _evaluates(self, step: int) -> bool:
         return step % self.config.train.eval_every == 0 or step == self.steps

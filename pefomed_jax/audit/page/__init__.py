@@ -8,7 +8,7 @@ import string
 
 from PIL import Image
 
-from pefomed_jax.audit.command import Made
+from pefomed_jax.audit.made import Made
 from pefomed_jax.audit.page import cases, figures, pairs, tables
 from pefomed_jax.evaluation.page import POLICY, asset, hash_of
 from pefomed_jax.evaluation.page.images import Picture, thumbnails

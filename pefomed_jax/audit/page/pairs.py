@@ -4,9 +4,9 @@ import html
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from pefomed_jax.audit.command import Made
 from pefomed_jax.audit.gather import Gathered
 from pefomed_jax.audit.leakage import Record, pairs_of
+from pefomed_jax.audit.made import Made
 from pefomed_jax.batch import Case
 from pefomed_jax.evaluation.page.images import Thumbnail
 
