@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import functools
 from collections.abc import Sequence
 
 from pefomed_jax.batch import Case
@@ -17,7 +18,7 @@ class Shares:
     def of(cls, cases: Sequence[Case]) -> "Shares":
         return cls(tuple(case.source for case in cases))
 
-    @property
+    @functools.cached_property
     def names(self) -> list[str]:
         return sorted(set(self.sources))
 
