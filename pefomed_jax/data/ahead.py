@@ -37,7 +37,8 @@ def run(
     iterator = iter(batches)
     try:
         with told(workers):
-            for k, batch in iterator:
+            for _ in range(start, stop):  # a StopIteration out of `make` is not taken for the end
+                k, batch = next(iterator)
                 yield k, own(batch) if workers else batch
     finally:
         iterator.close()

@@ -4,6 +4,7 @@ Order of things at a step: metrics row, then the checkpoint. An evaluation belon
 step and its score to the checkpoint of its step, so neither is lost or done twice over a restart.
 """
 
+import contextlib
 import pathlib
 from collections.abc import Iterator
 from typing import Any
@@ -159,19 +160,20 @@ class Run:
         A row is written one step behind, so that the device does not wait for the host.
         """
         step_fn, waiting, done = self.pieces.jit_step(), None, 0.0
-        for k, batch, _ in self.log.timed(self._batches()):
-            placed = place(batch, self.pieces.mesh)
-            shape = ("train", *batch.tokens.shape, batch.targets.shape[1])
-            with self.compilations.watch(shape) as new:
-                self.state, metrics = step_fn(self.state, self.frozen, placed)
-            if waiting:
-                self.log.step(self._row(*waiting), done, self.peak)
-            waiting, done = (k + 1, metrics), self.cost.step(batch) * jax.process_count()
-            if new or self._due(k + 1) or self.stop.asked:
-                row, waiting = self._row(*waiting), None
-                self._milestone(k + 1, row, done, new)
-            if self.stop.asked:
-                return
+        with contextlib.closing(self._batches()) as batches:  # ends its workers, come what may
+            for k, batch, _ in self.log.timed(batches):
+                placed = place(batch, self.pieces.mesh)
+                shape = ("train", *batch.tokens.shape, batch.targets.shape[1])
+                with self.compilations.watch(shape) as new:
+                    self.state, metrics = step_fn(self.state, self.frozen, placed)
+                if waiting:
+                    self.log.step(self._row(*waiting), done, self.peak)
+                waiting, done = (k + 1, metrics), self.cost.step(batch) * jax.process_count()
+                if new or self._due(k + 1) or self.stop.asked:
+                    row, waiting = self._row(*waiting), None
+                    self._milestone(k + 1, row, done, new)
+                if self.stop.asked:
+                    return
 
     def _batches(self) -> Iterator[Any]:
         return pipeline.train_batches(
