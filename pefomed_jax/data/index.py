@@ -25,7 +25,7 @@ from pefomed_jax.data.sources import files
 
 SLOW = 5.0  # seconds of reading that are worth keeping
 DEPTH = 3  # of the folders whose lists are looked at
-FORM = 1  # of what is kept; another one is not read
+FORM = 2  # of what is kept; another one is not read
 LISTS = {".csv", ".gz", ".json", ".jsonl", ".parquet", ".pkl", ".tsv", ".txt", ".xml", ".zip"}
 
 Read = Callable[[ConfigDict], Any]

@@ -91,7 +91,7 @@ def place(name: str | os.PathLike[str]) -> tuple[pathlib.Path, int]:
     """(file, frame) of a name; a file whose own name ends like a frame is that file."""
     path = pathlib.Path(name).expanduser()
     match = re.fullmatch(r"(.+)#(\d{1,9})", path.name, re.DOTALL)
-    if match is None or path.exists():
+    if match is None or os.path.exists(path):
         return path, 0
     return path.with_name(match[1]), int(match[2])
 

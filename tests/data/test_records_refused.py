@@ -34,7 +34,7 @@ def test_bad_rows_are_left_out_and_listed(rad: ConfigDict, tmp_path: pathlib.Pat
     rows = json.loads((root / "trainset.json").read_text())
     rows[0]["answer"] = "a \ud83d"
     (root / "trainset.json").write_text(json.dumps(rows))
-    with pytest.raises(UserError, match=r"no image .*none.png .*\(3 of \d+ rows are bad, all in "):
+    with pytest.raises(UserError, match=r"row 1, .*not UTF-8 .*\(3 of \d+ rows are bad, all in "):
         write.write(rad, out)
     assert not (out / "vqa_rad").exists()
     rad.data.max_bad_fraction = 0.2
@@ -42,13 +42,13 @@ def test_bad_rows_are_left_out_and_listed(rad: ConfigDict, tmp_path: pathlib.Pat
     listed = [json.loads(line) for line in (out / "bad_rows.jsonl").read_text().splitlines()]
     n = len(source.cases("train"))
     assert [(row["file"], row["row"]) for row in listed] == [
-        ("trainset.json", n - 1), ("trainset.json", n), ("trainset.json", 1)
+        ("trainset.json", 1), ("trainset.json", n), ("trainset.json", n + 1)
     ]  # fmt: skip
     assert "skipped 3 bad rows of" in capsys.readouterr().out
-    assert listed[2]["problem"] == "half a character at 2"
-    kept = [case for case in source.cases("train")[1:] if case.image != "images/half.png"]
+    assert listed[0]["problem"] == "is not UTF-8 text"
+    kept = [case for case in source.cases("train") if case.image != "images/half.png"]
     assert (read.cases("train"), read.bad_rows) == (kept, [])
-    assert read.where[kept[-1].id] == ("trainset.json", n + 1)
+    assert read.where[kept[-1].id] == ("trainset.json", n + 2)
     manifest = json.loads((out / records.MANIFEST).read_text())
     assert (manifest["left_out"], manifest["counts"]["train"]) == (3, len(kept))
 

@@ -17,7 +17,7 @@ from pefomed_jax.batch import Case
 from pefomed_jax.data import facts, prepare, records, sources
 from pefomed_jax.data.records import about, builder
 from pefomed_jax.data.records.source import RecordSource
-from pefomed_jax.data.sources.files import BadRow, ListSource
+from pefomed_jax.data.sources.files import ListSource
 from pefomed_jax.errors import UserError
 
 Cases = dict[str, list[Case]]  # by split
@@ -109,7 +109,6 @@ def _usable(source: ListSource, config: ConfigDict, out: pathlib.Path) -> tuple[
         cases = source.cases(split)
         known = prepare.seen(source, cases, config)
         found = prepare.check(source, cases, known, None, config, trained=False)
-        found |= _not_text(source, cases)
         bad += found.values()
         good[split] = [case for i, case in enumerate(cases) if i not in found]
     total = sum(map(len, good.values())) + len(bad)
@@ -118,19 +117,6 @@ def _usable(source: ListSource, config: ConfigDict, out: pathlib.Path) -> tuple[
     if not any(good.values()):
         raise UserError(f"{source.name}: no case is left to write; see --config.data")
     return good, len(bad)
-
-
-def _not_text(source: ListSource, cases: list[Case]) -> dict[int, BadRow]:
-    """Rows that no file can hold, by the index of their case."""
-    bad = {}
-    for i, case in enumerate(cases):
-        for field in ("question", "answer"):
-            try:
-                getattr(case, field).encode()
-            except UnicodeEncodeError as error:
-                problem, remedy = f"half a character at {error.start}", "write it anew"
-                bad[i] = BadRow(*source.where[case.id], field, problem, remedy)
-    return bad
 
 
 def _digest(source: ListSource, cases: Cases, config: ConfigDict) -> str:

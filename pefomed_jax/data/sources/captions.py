@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 from pefomed_jax.batch import Case
-from pefomed_jax.data.sources import tables
+from pefomed_jax.data.sources import tables, texts
 from pefomed_jax.data.sources.files import Broken, RowError
 from pefomed_jax.errors import UserError
 
@@ -35,8 +35,8 @@ class Table(NamedTuple):
         return tables.read(self.path, (self.id, self.text), self.delimiter, quotes=self.quotes)
 
 
-def table(path: pathlib.Path, texts: tuple[str, ...]) -> Table:
-    """The form of a table, seen from its header. `texts`: names of the column of texts.
+def table(path: pathlib.Path, wanted: tuple[str, ...]) -> Table:
+    """The form of a table, seen from its header. `wanted`: names of the column of texts.
 
     Errors: UserError where it has no such column, or none that names images.
     """
@@ -46,11 +46,12 @@ def table(path: pathlib.Path, texts: tuple[str, ...]) -> Table:
             cell.strip().strip('"').lower(): cell.strip().strip('"')
             for cell in line.split(delimiter)
         }
-        found = [next((names[w] for w in words if w in names), "") for words in (IDS, texts)]
+        found = [next((names[w] for w in words if w in names), "") for words in (IDS, wanted)]
         if all(found):
             return Table(path, delimiter, *found, _is_quoted(path, delimiter))
     raise UserError(
-        f"{path}: no columns {IDS[0]} and {texts[0]} in its first line '{line[:80]}'; add a header"
+        f"{path}: no columns {IDS[0]} and {wanted[0]} in its first line "
+        f"'{texts.one_line(line[:80])}'; add a header"
     )
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 import difflib
 import json
+import os
 import pathlib
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
@@ -13,18 +14,26 @@ from PIL import Image
 from pefomed_jax.batch import Case
 from pefomed_jax.data import reading
 from pefomed_jax.data.levels import Window
+from pefomed_jax.data.sources import texts
 from pefomed_jax.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)
 class BadRow:
-    """A row that cannot be used: where it stands, what is wrong and what to do about it."""
+    """A row that cannot be used: where it stands, what is wrong and what to do about it.
+
+    It quotes what it found, so its texts are made lines that can be written and shown.
+    """
 
     file: str
     row: int  # counted from 1
     field: str
     problem: str
     remedy: str
+
+    def __post_init__(self) -> None:
+        for name in ("file", "field", "problem", "remedy"):
+            object.__setattr__(self, name, texts.one_line(getattr(self, name)))
 
     def __str__(self) -> str:
         return f"{self.file}, row {self.row}, field '{self.field}': {self.problem}; {self.remedy}"
@@ -96,11 +105,11 @@ class ListSource:
         self._cases.setdefault(split, [])
         for number, row in enumerate(rows, 1):
             try:
-                if isinstance(row, Broken):
-                    raise RowError(*row)
                 if not keep(row):
                     continue
-                case = read(row, number, split)
+                if isinstance(row, Broken):
+                    raise RowError(*row)
+                case = _fit(read(row, number, split))
                 if case.id in self.where:
                     first = self.where[case.id][1]
                     raise RowError("qid", f"{case.id} is row {first} already", "number it anew")
@@ -111,16 +120,57 @@ class ListSource:
                 self._cases.setdefault(case.split, []).append(case)
 
 
+def _fit(case: Case) -> Case:
+    """The case, where every text of it can be written. Raises RowError."""
+    named = {"id": case.id, "image": case.images, "question": case.question, "answer": case.answer}
+    for field, value in (*named.items(), *case.fields.items()):
+        if problem := texts.unfit(field) or texts.unfit(value):
+            raise RowError(field, problem, "write it anew, or rename the file that has the name")
+    return case
+
+
 def read_json(path: pathlib.Path) -> Any:
-    """The content of a JSON file. Errors: one line that says where it stops being JSON."""
+    """The content of a JSON file, see `parsed`. Errors: UserError, with the line where it ends."""
     try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
+        content = parsed(path.read_text(encoding="utf-8-sig"))
     except json.JSONDecodeError as error:
         raise UserError(
             f"{path}, line {error.lineno}: not JSON ({error.msg}); repair or fetch the file again"
         ) from None
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not UTF-8 at byte {error.start}; save it as UTF-8") from None
+    except ValueError as error:
+        raise UserError(f"{path}: {error}; repair or fetch the file again") from None
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}); see to its rights") from None
+    if isinstance(content, Broken):
+        problem = texts.one_line(f"key '{content.field}' {content.problem}")
+        raise UserError(f"{path}: {problem}; {content.remedy}")
+    return content
+
+
+def parsed(line: str) -> Any:
+    """JSON as Python, an object with a key twice as `Broken`: one of both would be lost.
+
+    Errors: ValueError, also for what Python cannot hold.
+    """
+    try:
+        return json.loads(line, object_pairs_hook=_single)
+    except json.JSONDecodeError:
+        raise
+    except RecursionError:
+        raise ValueError("lists or objects within one another without end") from None
+    except ValueError:
+        raise ValueError("a number of thousands of digits") from None
+
+
+def _single(pairs: list[tuple[str, Any]]) -> dict[str, Any] | Broken:
+    made = dict(pairs)
+    if len(made) == len(pairs):
+        return made
+    seen: set[str] = set()
+    twice = next(key for key, _ in pairs if key in seen or seen.add(key))
+    return Broken(twice, "stands twice in the object", "delete one of them")
 
 
 def value(row: Any, key: str) -> Any:
@@ -143,15 +193,22 @@ def text(row: Any, key: str) -> str:
         raise RowError(key, f"a {type(found).__name__}, not text", "write it as a string")
     empty = found is None or found != found  # NaN: what pandas writes for an empty cell
     found = "" if empty else str(found).strip()
+    if not texts.is_text(found):
+        raise RowError(key, "is not UTF-8 text", "write it anew")
     if not found:
         raise RowError(key, "empty", "fill it in or delete the row")
     return found
 
 
+def own_id(row: Any, key: str, number: int) -> str:
+    """The text under a key, or the number of the row where no such key is."""
+    return text(row, key) if key in row else f"row{number}"
+
+
 def find_image(root: pathlib.Path, name: str, folders: tuple[str, ...], field: str) -> str:
     """The path of an image relative to `root`, from the first folder that has it, or RowError."""
     for folder in folders:
-        if reading.place(root / folder / name)[0].is_file():
+        if os.path.isfile(reading.place(root / folder / name)[0]):
             return (pathlib.Path(folder) / name).as_posix()
     tried = " nor ".join(str(root / folder / name) for folder in folders)
     raise RowError(field, f"no image {tried}", "add the file or delete the row")

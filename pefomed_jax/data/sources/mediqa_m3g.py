@@ -184,7 +184,7 @@ def _number(response: dict[str, Any], key: str) -> float:
     found = response.get(key) or 0
     try:
         number = float(found)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise files.RowError(key, f"'{found}' is no number", "write 0, 0.5 or 1") from None
     return 0.0 if number != number else number
 

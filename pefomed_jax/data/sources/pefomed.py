@@ -16,13 +16,14 @@ others configs/{caption,mrg}.py.
 
 import collections
 import functools
+import os
 import pathlib
 from typing import Any
 
 from ml_collections import ConfigDict
 
 from pefomed_jax.batch import Case
-from pefomed_jax.data.sources import files
+from pefomed_jax.data.sources import files, texts
 from pefomed_jax.errors import UserError
 
 LISTS = {
@@ -131,9 +132,8 @@ def layout_of(content: Any, path: pathlib.Path) -> str:
     best = max(score, key=score.__getitem__)
     if content and not score[best]:
         known = "; ".join(f"{name}: {', '.join(filter(None, k))}" for name, k in KEYS.items())
-        raise UserError(
-            f"{path}: keys {', '.join(seen) or 'none'} are of no known layout ({known})"
-        )
+        there = texts.one_line(", ".join(seen)) or "none"
+        raise UserError(f"{path}: keys {there} are of no known layout ({known})")
     return best
 
 
@@ -143,7 +143,7 @@ def _image(root: pathlib.Path, folder: pathlib.Path, name: str, field: str) -> s
         return files.find_image(root, name, places, field)
     except files.RowError:
         base = pathlib.PurePath(name).name
-        if base != name and (root / folder / "images" / base).is_file():
+        if base != name and os.path.isfile(root / folder / "images" / base):
             return (folder / "images" / base).as_posix()
         raise
 
@@ -157,7 +157,7 @@ def _case(
     image = _image(root, folder, files.text(row, image_key), image_key)
     fields = {"layout": layout, **files.own_fields(row, FIELDS)}
     # a report list may name an image twice, a question list numbers its rows
-    name = (folder / f"{split}-{row.get('qid', f'row{number}')}").as_posix()
+    name = (folder / f"{split}-{files.own_id(row, 'qid', number)}").as_posix()
     return Case(name, (image,), question, answer, split, fields)
 
 

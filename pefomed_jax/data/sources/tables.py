@@ -3,15 +3,17 @@
 import csv
 import gzip
 import io
-import json
 import pathlib
+import zlib
 from collections.abc import Iterator, Sequence
 from typing import Any, BinaryIO, cast
 
-from pefomed_jax.data.sources.files import Broken
+from pefomed_jax.data.sources import texts
+from pefomed_jax.data.sources.files import Broken, parsed
 from pefomed_jax.errors import UserError
 
 Found = dict[str, str] | Broken
+UTF_16 = (b"\xff\xfe", b"\xfe\xff")  # what such a file begins with
 
 csv.field_size_limit(1 << 24)  # bytes: a report may be long
 
@@ -34,14 +36,27 @@ def read(
     reader = csv.reader(lines(path), delimiter=delimiter, quoting=quoting, strict=True)
     names = list(columns)
     if header:
-        names = [name.strip() for name in next(reader, [])]
+        names = heads(reader, path)
+        if twice := [name for name in columns if names.count(name) > 1]:
+            raise UserError(f"{path} has two columns '{twice[0]}'; rename one")
         if missing := [name for name in columns if name not in names]:
-            there = ", ".join(names) or "none, the file is empty"
+            there = texts.one_line(", ".join(names)) or "none, the file is empty"
             raise UserError(
                 f"{path}: no column '{missing[0]}' (columns: {there}); add or rename it"
             )
     for cells in _rows(reader):
         yield cells if isinstance(cells, Broken) else _by_name(cells, names)
+
+
+def heads(reader: Any, path: pathlib.Path) -> list[str]:
+    """The names of the columns. Errors: UserError where the first line is none of a table."""
+    try:
+        names = [name.strip() for name in next(reader, [])]
+    except csv.Error as error:
+        raise UserError(f"{path}, line 1: quotes do not match ({error}); double them") from None
+    if not all(map(texts.is_text, names)):
+        raise UserError(f"{path}, line 1: is not UTF-8; save the file as UTF-8")
+    return names
 
 
 def _rows(reader: Any) -> Iterator[list[str] | Broken]:
@@ -61,7 +76,7 @@ def _rows(reader: Any) -> Iterator[list[str] | Broken]:
 
 def _by_name(cells: list[str], names: list[str]) -> Found:
     for i, cell in enumerate(cells):
-        if not _is_text(cell):
+        if not texts.is_text(cell):
             return Broken(names[min(i, len(names) - 1)], "is not UTF-8", "save the file as UTF-8")
     if len(cells) != len(names):
         problem = f"{len(cells)} cells where there are {len(names)} columns"
@@ -69,23 +84,14 @@ def _by_name(cells: list[str], names: list[str]) -> Found:
     return dict(zip(names, cells, strict=True))
 
 
-def _is_text(line: str) -> bool:
-    """Whether nothing in it had to be escaped, see `lines`."""
-    try:
-        line.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
 def read_jsonl(path: pathlib.Path) -> Iterator[Any]:
     """The objects of a JSON-lines file; a line that is no JSON, or no UTF-8, comes as `Broken`."""
     for line in lines(path):
-        if not _is_text(line):
+        if not texts.is_text(line):
             yield Broken("line", "is not UTF-8", "save the file as UTF-8")
         elif line.strip():
             try:
-                yield json.loads(line)
+                yield parsed(line)
             except ValueError as error:
                 yield Broken("line", f"is not JSON ({error})", "repair or delete the line")
 
@@ -94,11 +100,15 @@ def lines(path: pathlib.Path) -> Iterator[str]:
     """Lines as text, whatever their ends, without a mark of byte order; bad bytes are escaped."""
     try:
         with path.open("rb") as raw:
+            if raw.peek(2)[:2] in UTF_16:
+                raise UserError(f"{path} is UTF-16 (Excel's Unicode text); save it as UTF-8")
             packed = cast(BinaryIO, gzip.GzipFile(fileobj=raw) if path.suffix == ".gz" else raw)
             # closed here: what is dropped half read would warn
             with io.TextIOWrapper(packed, "utf-8-sig", "surrogateescape", newline="") as text:
                 yield from text
     except FileNotFoundError:
         raise UserError(f"there is no {path}; fetch it, or correct --config.data.dir") from None
-    except (OSError, EOFError) as error:
+    except PermissionError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}); see to its rights") from None
+    except (OSError, EOFError, zlib.error) as error:
         raise UserError(f"{path} cannot be read ({error}); fetch it again") from None

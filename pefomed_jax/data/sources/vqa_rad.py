@@ -79,5 +79,5 @@ def _rows(path: pathlib.Path) -> list[Any]:
 def _case(root: pathlib.Path, row: Any, number: int, split: str) -> Case:
     question, answer = files.text(row, "question"), files.text(row, "answer")
     image = files.find_image(root, files.text(row, "image_name"), FOLDERS, "image_name")
-    name = f"{split}-{row.get('qid', f'row{number}')}"
+    name = f"{split}-{files.own_id(row, 'qid', number)}"
     return Case(name, (image,), question, answer, split, files.own_fields(row, FIELDS))

@@ -5,6 +5,7 @@ import re
 
 from ml_collections import ConfigDict
 
+from pefomed_jax.data.sources import texts
 from pefomed_jax.data.sources.folder.table import NONE, Table
 from pefomed_jax.data.sources.options import COLUMNS
 from pefomed_jax.errors import UserError, nearest
@@ -87,4 +88,5 @@ def _whole(table: Table, task: str, taken: dict[str, str]) -> None:
 
 
 def _shown(table: Table) -> str:
-    return ", ".join(column or "''" for column in table.columns) or "none, the table has no row"
+    shown = texts.one_line(", ".join(column or "''" for column in table.columns))
+    return shown or "none, the table has no row"

@@ -137,7 +137,7 @@ def _several(cell: str) -> list[str]:
     if cell.startswith("[") and cell.endswith("]"):
         try:
             found = ast.literal_eval(cell)
-        except (ValueError, SyntaxError):
+        except (ValueError, SyntaxError, RecursionError, MemoryError):  # brackets without end
             found = None
         if isinstance(found, list) and found and all(isinstance(name, str) for name in found):
             return [name.strip() for name in found]

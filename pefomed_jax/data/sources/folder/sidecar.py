@@ -4,6 +4,7 @@ import pathlib
 
 from pefomed_jax.batch import Case
 from pefomed_jax.data.reading import SUFFIXES
+from pefomed_jax.data.sources import texts as texts_lib
 from pefomed_jax.data.sources.files import ListSource, RowError
 from pefomed_jax.data.sources.folder.table import ENDINGS, SPLITS
 from pefomed_jax.data.sources.listing import Listing
@@ -31,7 +32,8 @@ def add(source: ListSource, task: str, listing: Listing) -> None:
     print(f"folder: {len(images)} images, {both} of them with a text of the same name beside them")
     if left := sorted(texts.difference(beside.values())):
         more = ", …" if len(left) > NAMED else ""
-        print(f"folder: texts without an image, not read: {', '.join(left[:NAMED])}{more}")
+        shown = texts_lib.one_line(", ".join(left[:NAMED]))
+        print(f"folder: texts without an image, not read: {shown}{more}")
     parted = any(_split(image) for image in images)
     for split in dict.fromkeys(SPLITS.values()):
         own = [image for image in images if (_split(image) or "train") == split]
@@ -56,6 +58,9 @@ class _Reader:
         except UnicodeDecodeError as error:
             problem = f"{name} is not UTF-8 at byte {error.start}"
             raise RowError("text", problem, "save it as UTF-8") from None
+        except OSError as error:
+            problem = f"{name} cannot be read ({error.strerror})"
+            raise RowError("text", problem, "see to its rights") from None
         if not text:
             raise RowError("text", f"{name} is empty", "write it or remove both")
         return Case(f"{split}-{image}", (image,), "", text, split)

@@ -6,7 +6,7 @@ import pathlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from pefomed_jax.data.sources import files, tables
+from pefomed_jax.data.sources import files, tables, texts
 from pefomed_jax.errors import UserError
 
 SPLITS_OF = {  # the names that a split goes by
@@ -20,7 +20,6 @@ WHOLE = "metadata"
 NONE = "-"  # the user's word for: take no table, no column
 DELIMITERS = ",;\t"
 SEEN = 100  # rows of JSON that tell the columns
-UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +55,8 @@ def find(root: pathlib.Path, named: str) -> dict[str, pathlib.Path]:
             )
         found = {"": whole[0]} if whole else {}
     if left := [path.name for path in there if path not in found.values()]:
-        print(f"folder: not read: {', '.join(left)} (--config.data.folder.table=FILE reads one)")
+        shown = texts.one_line(", ".join(left))
+        print(f"folder: not read: {shown} (--config.data.folder.table=FILE reads one)")
     return found
 
 
@@ -94,9 +94,6 @@ def is_object_of_reports(path: pathlib.Path) -> bool:
 
 def read(path: pathlib.Path) -> Table:
     """Opens a table. Errors: not text, no header, JSON that is no list of objects."""
-    with path.open("rb") as file:
-        if file.read(2) in UTF_16:
-            raise UserError(f"{path} is UTF-16 (Excel's Unicode text); save it as UTF-8")
     name = path.name.lower().removesuffix(".gz")
     if name.endswith(".json"):
         content = _objects(path)
@@ -112,11 +109,19 @@ def read(path: pathlib.Path) -> Table:
 def _header(path: pathlib.Path) -> tuple[str, tuple[str, ...]]:
     """What parts the cells, and the columns: the delimiter that makes the most of the header."""
     marks = "\t" if ".tsv" in path.name.lower() else DELIMITERS
-    split = {mark: next(csv.reader(tables.lines(path), delimiter=mark), []) for mark in marks}
-    delimiter = max(split, key=lambda mark: len(split[mark]))  # the first of equals
-    if not split[delimiter]:
+    found, problem = {}, UserError(f"{path} has no header; write the names of the columns")
+    for mark in marks:
+        try:
+            reader = csv.reader(tables.lines(path), delimiter=mark, strict=True)
+            found[mark] = tables.heads(reader, path)
+        except UserError as error:  # quotes may match with another mark
+            problem = error
+    if not found:
+        raise problem
+    delimiter = max(found, key=lambda mark: len(found[mark]))  # the first of equals
+    if not found[delimiter]:
         raise UserError(f"{path} has no header in its first line; write the names of the columns")
-    return delimiter, tuple(name.strip() for name in split[delimiter])
+    return delimiter, tuple(found[delimiter])
 
 
 def _objects(path: pathlib.Path) -> list[Any]:

@@ -81,6 +81,8 @@ def _boxes(lines: Iterable[Any], wanted: Callable[[Any], bool]) -> Iterator[Box 
             yield row._replace(problem=f"{line} {row.problem}")
         elif not isinstance(row, dict):
             yield files.Broken("line", f"{line} is a {type(row).__name__}", "fetch the list again")
+        elif "subfigures" not in row:
+            yield files.Broken("subfigures", f"line {line} has none", "fetch the list again")
         elif wrong := [k for k in FORM if not isinstance(row.get(k), FORM[k] | None)]:
             problem = f"line {line} has a {type(row[wrong[0]]).__name__} there"
             yield files.Broken(wrong[0], problem, "fetch the list again")
@@ -112,7 +114,7 @@ def _pixels(row: Box) -> tuple[int, int, int, int]:
         ]
         low = [max(0, math.floor(least)) for least, _, _ in spans]
         high = [min(edge, math.ceil(most)) for _, most, edge in spans]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         problem = f"line {row.line}: box {row.number} has no corners x, y"
         raise files.RowError("points", problem, "fetch the list again") from None
     size = [

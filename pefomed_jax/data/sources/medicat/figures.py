@@ -22,10 +22,14 @@ def case(images: captions.Images, row: Any, number: int, split: str) -> Case:
     """A figure with its caption, in the split of its paper."""
     paper, name = key(row)
     files.value(row, "radiology")
-    first = str(row.get("s2_caption") or "").strip()
-    caption = first or files.text(row, "s2orc_caption")
+    blank = _is_blank(row.get("s2_caption"))
+    caption = files.text(row, "s2orc_caption" if blank else "s2_caption")
     image = images.find(f"{paper}_{name}", "fig_uri")
     return captions.case(split_of(paper), f"{paper}_{name}", image, caption, **fields(row))
+
+
+def _is_blank(found: Any) -> bool:
+    return found is None or found != found or (isinstance(found, str) and not found.strip())
 
 
 def key(row: Any) -> tuple[str, str]:
@@ -52,13 +56,15 @@ class Wanted:
     def __call__(self, row: Any) -> bool:
         if not self.radiology_only or not isinstance(row, dict):
             return True
+        if not row.keys() & {"radiology", "subfigures"}:
+            return True  # a figure without the flag, which `case` refuses
         self.seen += 1
         marked = row["radiology"] if "radiology" in row else self._marked.get(_of(row))
         self.left += not marked
         return bool(marked)
 
     @functools.cached_property
-    def _marked(self) -> dict[tuple[Any, Any], Any]:
+    def _marked(self) -> dict[tuple[str, str], Any]:
         """The flag by figure."""
         rows = tables.read_jsonl(self.listed())
         return {_of(row): row.get("radiology") for row in rows if isinstance(row, dict)}
@@ -72,5 +78,5 @@ class Wanted:
             )
 
 
-def _of(row: dict[str, Any]) -> tuple[Any, Any]:
-    return row.get("pdf_hash"), row.get("fig_uri")
+def _of(row: dict[str, Any]) -> tuple[str, str]:
+    return str(row.get("pdf_hash")), str(row.get("fig_uri"))

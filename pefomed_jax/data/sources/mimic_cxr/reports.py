@@ -62,7 +62,7 @@ def _zipped(path: pathlib.Path) -> Read:
         name = names.get(f"s{study}.txt")
         try:
             return None if name is None else decoded(archive.read(name))
-        except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+        except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError) as error:
             raise UserError(f"{path}: {name} is damaged ({error}); fetch it again") from None
 
     return read
