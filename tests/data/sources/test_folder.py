@@ -165,6 +165,7 @@ def test_where_images_are(root: pathlib.Path, tmp_path_factory) -> None:
         "semi;colon.png": ("semi;colon.png",),
         "a.png | b.png": ("images/a.png", "images/b.png"),
         "a.png;b.png;": ("images/a.png", "images/b.png"),
+        "images/a.png|images/b.png": ("images/a.png", "images/b.png"),
         "['a.png', 'b.png']": ("images/a.png", "images/b.png"),
         '["a.png"]': ("images/a.png",),
         "c.png#2": ("images/c.png#2",),
@@ -184,6 +185,7 @@ def test_where_images_are(root: pathlib.Path, tmp_path_factory) -> None:
     [
         ("2,x.png,t,train", "field 'image': no image x.png in "),
         ("2,a.png;x.png,t,train", "field 'image': no image x.png in "),
+        ("2,images/x.png;images/a.png,t,train", "field 'image': no image images/x.png in "),
         ("2,twice.png,t,train", "twice.png is at one/twice.png, two/twice.png; write the path"),
         ("2,,t,train", "field 'image': empty"),
         ("2,;,t,train", "field 'image': ';' names no image"),

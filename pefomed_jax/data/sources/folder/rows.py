@@ -105,6 +105,8 @@ class Reader:
                     return path
             if found := self._unlisted(written):
                 return found
+        if PARTED.search(name.replace("\\", "/").rpartition("/")[0]):
+            return ""  # several paths: the last one's base name is not all of them
         named = self.listing.images(_base(name))
         return named[0] if len(named) == 1 else ""
 
