@@ -109,7 +109,7 @@ def own_folder(folder: Folder) -> None:
     table = [
         "file;report;patient;split",
         "0.png|1.png;Clear.;p1;train",
-        '2.png;"Two\nlines.";p1;train',
+        '2.png;"No\neffusion.";p1;train',
         "3.png;;p2;train",
         "4.png;Nodule.;p3;val",
         "5.png|6.png;Effusion.;p4;test",
@@ -123,7 +123,7 @@ def roco_1(folder: Folder) -> None:
     for number, split in enumerate(test_roco.PARTS):
         part = folder / "all_data" / split / "radiology"
         names = [f"ROCO_{number}{i}" for i in range(3)]
-        lines = [f'{name}\t "Chest" film {name}.\n' for name in names]
+        lines = [f"{name}\t  Clear {i}.\n" for i, name in enumerate(names)]
         test_roco.write_first(part, lines, [], [f"{name}.jpg" for name in names])
     (folder / "all_data" / "train" / "radiology" / "images" / "ROCO_02.jpg").unlink()
 
@@ -143,7 +143,7 @@ def clef_2024(folder: Folder) -> None:
         for i, name in enumerate(names):
             write_image(folder / split / f"{name}.jpg", seed=i)
         if split != "test":
-            rows = [f'{name},"Film, clear {i}."' for i, name in enumerate(names)]
+            rows = [f'{name},"Clear, {i}."' for i, name in enumerate(names)]
             test_clef.write(folder / f"{split}_captions.csv", "ID,Caption", *rows)
     (folder / "train" / "ImageCLEFmedical_Caption_2024_train_000003.jpg").unlink()
 
@@ -151,7 +151,9 @@ def clef_2024(folder: Folder) -> None:
 def medicat(folder: Folder) -> None:
     """Figures of papers of each split and boxes of some; a figure and a box that are bad."""
     papers = (test_medicat.TRAIN, test_medicat.VAL, test_medicat.TEST)
-    figures = [test_medicat.figure(paper, n) for paper in papers for n in (1, 2)]
+    figures = [
+        test_medicat.figure(paper, n, s2_caption=f"Clear {n}.") for paper in papers for n in (1, 2)
+    ]
     figures.append(test_medicat.figure(test_medicat.TRAIN, 3, radiology=False))
     figures.append(test_medicat.figure(test_medicat.TRAIN, 4, s2_caption="", s2orc_caption=""))
     boxes = [test_medicat.compound(paper) for paper in papers]
@@ -166,7 +168,7 @@ def iu_xray_open_i(folder: Folder) -> None:
     """Twelve reports of two images; the one of training report 3 cannot be read."""
     reports = folder / "NLMCXR_reports" / "ecgen-radiology"
     for n in range(1, 13):
-        test_iu_xray.write_report(reports, n)
+        test_iu_xray.write_report(reports, n, "Clear &amp; normal.")
         for view in test_iu_xray.VIEWS:
             write_image(folder / "NLMCXR_png" / f"CXR{n}_{view}.png", seed=n)
     (reports / "3.xml").write_text("<eCitation><uId")
