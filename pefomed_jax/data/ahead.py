@@ -1,52 +1,57 @@
 """Batches made ahead of their use, by threads or by worker processes, in order.
 
-Grain sends the arrays of a worker through shared memory; they are copied out of it here, since who
-holds such an array holds an open file with it, and leaves it behind when the program ends.
+A worker sends its batches as bytes. Grain would send arrays through shared memory, of which a
+container often has little, and of which whatever is not freed in time outlives the program.
 """
 
 import contextlib
+import dataclasses
 import os
+import pickle
 import signal
 import threading
 from collections.abc import Callable, Iterator
 from multiprocessing import connection, parent_process
 
 import grain
-import jax
-import numpy as np
 
 from pefomed_jax.batch import Batch
 from pefomed_jax.errors import UserError
 
 BUFFER = 4  # batches kept ready by threads, and by each worker process
 DIED = "Worker process was terminated"  # how grain's message begins
+Make = Callable[[int], tuple[int, Batch]]
 
 
-def run(
-    make: Callable[[int], tuple[int, Batch]], start: int, stop: int, workers: int
-) -> Iterator[tuple[int, Batch]]:
+def run(make: Make, start: int, stop: int, workers: int) -> Iterator[tuple[int, Batch]]:
     """make(start), …, make(stop - 1), in order; what `make` raises is raised here.
 
     Closed (or exhausted), it leaves no worker process. Errors: UserError where one was killed.
     """
     threads = 1 if workers else min(4, os.cpu_count() or 1)
     options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=BUFFER)
-    batches = grain.MapDataset.range(stop)[start:].map(make).to_iter_dataset(options)
+    numbers = grain.MapDataset.range(stop)[start:]
+    batches = numbers.map(_Sent(make) if workers else make).to_iter_dataset(options)
     if workers:
         batches = batches.mp_prefetch(grain.MultiprocessingOptions(workers, BUFFER), follow)
     iterator = iter(batches)
     try:
         with told(workers):
             for _ in range(start, stop):  # a StopIteration out of `make` is not taken for the end
-                k, batch = next(iterator)
-                yield k, own(batch) if workers else batch
+                made = next(iterator)
+                yield pickle.loads(made) if workers else made
     finally:
         iterator.close()
 
 
-def own(batch: Batch) -> Batch:
-    """The batch in memory of this process."""
-    return jax.tree.map(np.array, batch)
+@dataclasses.dataclass(frozen=True)
+class _Sent:
+    """What a worker sends of batch k."""
+
+    make: Make
+
+    def __call__(self, k: int) -> bytes:
+        return pickle.dumps(self.make(k), pickle.HIGHEST_PROTOCOL)
 
 
 @contextlib.contextmanager
