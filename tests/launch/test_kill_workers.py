@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import pathlib
+import re
 import subprocess
 import sys
 import time
@@ -118,3 +119,20 @@ def test_killed_and_resumed_with_other_workers(environment, data, tmp_path):
         assert (other / name).read_bytes() == (whole / name).read_bytes(), name
     rows = [json.loads(line) for line in (other / "predictions.jsonl").read_text().splitlines()]
     assert {len(row.get("images", ())) for row in rows} == {0, 2, 3}  # listed where several
+
+
+@pytest.mark.slow
+def test_an_image_that_vanishes_ends_the_run_in_a_line(environment, tmp_path):
+    """Taken away while the run trains, read in a worker process."""
+    data, folder = mixed.write(tmp_path / "data"), tmp_path / "run"
+    process = start(environment, data, folder, train__steps=4000, data__workers=1)
+    wait_for(process, lambda: n_rows(folder) >= 1)
+    for path in (data / "folder" / "images").glob("train*.dcm"):
+        path.unlink()
+    said, _ = process.communicate(timeout=WAIT)
+    assert process.returncode == 1, said
+    last = said.strip().splitlines()[-1]
+    assert re.fullmatch(
+        r"error: \S*folder/images/train\d+_\d\.dcm does not open \(no such file\)", last
+    )
+    assert not [word for word in NOISE if word in said], said
