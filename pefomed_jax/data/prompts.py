@@ -24,10 +24,6 @@ INSTRUCTIONS = {
         "Based on the image, respond to this question with a short answer: {question}",
         "{question}",
     ),
-    "text": (  # questions without an image
-        "Answer this question: {question}",
-        "{question}",
-    ),
     "caption": (
         "Write a caption for this image.",
         "What does this picture show?",
@@ -54,6 +50,9 @@ INSTRUCTIONS = {
     ),
 }
 
+
+# for questions without an image; the tiny tokenizer was made without these words
+BLIND = ("Answer this question: {question}", "{question}")
 
 # of the layouts of PeFoMed's lists; a stage 1 mixes captions with chest reports
 KINDS = {"caption": "caption", "iuxray": "report", "mimiccxr": "report"}
@@ -114,9 +113,11 @@ class Prompts:
     def _lines(self, case: Case) -> tuple[str, ...]:
         """What may be asked about this case: captions and reports each keep their own words."""
         kind = KINDS.get(str(case.fields.get("layout", "")), self.task)
+        if self.own:
+            return self.instructions
         if self.task == "vqa" and not case.images:
-            kind = "text"
-        return self.instructions if self.own or kind == self.task else INSTRUCTIONS[kind]
+            return BLIND
+        return self.instructions if kind == self.task else INSTRUCTIONS[kind]
 
     def _text(self, case: Case, line: str, training: bool) -> Text:
         layout = case.fields.get("layout", "")

@@ -35,7 +35,9 @@ def test_rows_are_those_of_the_data_room(branches):
         each = (length - 8 - visual) // n
         rest = text[8 + visual :]
         parts = [rest[i * each : (i + 1) * each] for i in range(n)]
-        wanted = rows_lib.build(text[:8], visual, [(p[:-5], p[-5:]) for p in parts], 0)
+        wanted = rows_lib.build(
+            [*text[:8], *[rows_lib.SLOT] * visual], [(p[:-5], p[-5:]) for p in parts], 0
+        )
         for name in ("tokens", "positions", "branch", "image_slot", "target_pos", "targets"):
             np.testing.assert_array_equal(getattr(batch, name)[row], getattr(wanted, name))
     assert batch.weights.min() == 1
