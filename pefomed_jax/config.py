@@ -112,7 +112,7 @@ def _defaults(task: str, preset: str) -> ConfigDict:
                 "clip": 0.0,  # global norm over the trainable tree; 0: none
             },
             "data": {
-                "source": "phantom",  # docs/data.md lists them; several of stage 1: roco+clef
+                "source": "phantom",  # docs/sources.md lists them; several of stage 1: roco+clef
                 "dir": "",
                 "cache": "",  # where prepared data goes; default ~/.cache/pefomed_jax
                 "cache_pixels": False,  # keep decoded, resized images there

@@ -116,11 +116,21 @@ def write(made: Made, out: pathlib.Path, page: bool) -> None:
     kept = {name: part for name, part in audit.items() if name not in texts}
     whole.write(out / "audit.json", json.dumps(kept, indent=2, ensure_ascii=False) + "\n")
     prepare.list_bad(made.found.bad, out / prepare.BAD_ROWS)
-    whole.write(out / "leakage.jsonl", _lines([*made.shared, *made.within]))
+    records = [*made.shared, *made.within]
+    if made.audit["credentialed"]:
+        records = [_without_text(record) for record in records]
+    whole.write(out / "leakage.jsonl", _lines(records))
     if page:
         from pefomed_jax.audit import page as page_lib  # only here: it draws
 
         whole.write(out / "audit.html", page_lib.page(made))
+
+
+def _without_text(record: Record) -> Record:
+    """A record without the report that its cases share."""
+    return {
+        key: value for key, value in record.items() if key != "value" or record["kind"] != "text"
+    }
 
 
 def _lines(records: Sequence[Record]) -> str:

@@ -98,7 +98,13 @@ def _of(source: Source, cases: Sequence[Case], cache: str) -> dict[str, Fact]:
     with cache_lib.locked(store), _opened(store) as table:
         known = {row[0]: (row[1], Fact(*row[2:])) for row in table.execute("select * from image")}
         stamps = {name: stamp_of(source, *where) for name, where in wanted.items()}
-        new = [name for name in wanted if known.get(name, ("",))[0] != stamps[name]]
+        # what did not open is tried again: a plug-in may be there now, or a disk
+        good = {
+            name
+            for name, (old, fact) in known.items()
+            if old == stamps.get(name) and not fact.problem
+        }
+        new = [name for name in wanted if name not in good]
         for name, fact in _looked(source, {name: wanted[name] for name in new}, table, stamps):
             known[name] = (stamps[name], fact)
     return {name: known[name][1] for name in wanted}

@@ -1,7 +1,7 @@
 """Cases of sets whose lists take long to read, kept as they were read (`data.cache`).
 
-A set is read anew where its folder, its settings, or a list in it is another one, down to the third
-folder. Of files further down the folders' time of change counts, so who edits a report of MIMIC-CXR
+A set is read anew where its settings, or a list or folder in it, is another one, down to where a
+folder holds over a hundred others. Below that nothing is looked at: who edits a report of MIMIC-CXR
 in place removes the index.
 """
 
@@ -24,7 +24,8 @@ from pefomed_jax.data import cache
 from pefomed_jax.data.sources import files
 
 SLOW = 5.0  # seconds of reading that are worth keeping
-DEPTH = 3  # of the folders whose lists are looked at
+MANY = 100  # folders beside one another: patients, not parts of a release
+DEPTH = 6  # of the folders whose lists are looked at
 FORM = 2  # of what is kept; another one is not read
 LISTS = {".csv", ".gz", ".json", ".jsonl", ".parquet", ".pkl", ".tsv", ".txt", ".xml", ".zip"}
 
@@ -76,7 +77,7 @@ def _stamps(root: pathlib.Path) -> list[Stamp]:
     for folder, inside, names in os.walk(root):
         place = pathlib.Path(folder)
         depth = len(place.relative_to(root).parts)
-        if depth >= DEPTH:
+        if depth >= DEPTH or len(inside) > MANY:
             inside.clear()
         inside.sort()
         lists = [name for name in names if pathlib.PurePath(name).suffix.lower() in LISTS]

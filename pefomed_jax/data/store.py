@@ -57,6 +57,12 @@ class Store:
             known = self._read()
             names = [name for name in wanted if known.get(name, ("",))[0] != wanted[name]]
             self._check_room(len(names), said)
+            if names:
+                size = len(names) * self.record / 1e9
+                print(
+                    f"data.cache: {len(names)} {said}, {size:.2f} GB, go to {self.path}.bin",
+                    flush=True,
+                )
             first = len(self._lines())
             with tqdm(total=len(names), desc=said, delay=1, disable=None) as bar:
                 self._write(enumerate(names, first), wanted, make, at_once, bar)

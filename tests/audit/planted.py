@@ -86,7 +86,7 @@ def write(root):
     return ids
 
 
-BAD = {"image_name": 1, "image": 3, "answer": 1, "qid": 1}  # rows by the field that is wrong
+BAD = {"image_name": 1, "image": 3, "answer": 1, "id": 1}  # rows by the field that is wrong
 
 
 def _break(w):

@@ -111,7 +111,7 @@ def test_bad_rows_do_not_stop_it(planted_set, tmp_path, capsys, allowed):
     lines = (tmp_path / "out" / "bad_rows.jsonl").read_text().splitlines()
     rows = [json.loads(line) for line in lines]
     assert len(rows) == sum(planted.BAD.values())
-    assert {row["row"] for row in rows if row["field"] == "qid"} == {28}  # the last of train.json
+    assert {row["row"] for row in rows if row["field"] == "id"} == {28}  # the last of train.json
     audit = json.loads((tmp_path / "out" / "audit.json").read_text())
     assert audit["bad"]["run_stops"] == (allowed == 0)
     shared = (tmp_path / "out" / "leakage.jsonl").read_text().splitlines()

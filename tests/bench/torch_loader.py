@@ -19,7 +19,7 @@ import pydicom
 import torch
 from PIL import Image
 from pydicom.pixels import apply_modality_lut, apply_voi_lut
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Sampler
 from transformers import PreTrainedTokenizerFast
 
 TOKENIZER = pathlib.Path(__file__).parents[2] / "pefomed_jax" / "assets" / "tiny"
@@ -65,19 +65,30 @@ def collate(rows: list[tuple[torch.Tensor, list[int]]]) -> tuple[torch.Tensor, t
     return torch.stack(images), padded
 
 
+class Endless(Sampler):
+    """One permutation after the other, so that no epoch's end empties the buffers."""
+
+    def __init__(self, n: int):
+        self.n = n
+
+    def __iter__(self):
+        while True:
+            yield from torch.randperm(self.n).tolist()
+
+
 def batches(args: argparse.Namespace):
+    films = Films(args.dir, args.size)
     loader = DataLoader(
-        Films(args.dir, args.size),
+        films,
         args.batch,
-        shuffle=True,
+        sampler=Endless(len(films)),
         num_workers=args.workers,
         collate_fn=collate,
         drop_last=True,
         persistent_workers=args.workers > 0,
         prefetch_factor=4 if args.workers else None,
     )
-    while True:
-        yield from loader
+    return iter(loader)
 
 
 def main() -> None:

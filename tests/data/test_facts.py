@@ -73,6 +73,9 @@ def test_images_are_opened_once(config: ConfigDict, vqa_rows: list[dict], opened
     last = source.cases("train")[-1].image
     assert set(problems(source, cache)) == {last}
     assert opened == [last]
+    opened.clear()
+    assert set(problems(source, cache)) == {last}
+    assert opened == [last]  # what did not open may open now
     source.path(source.cases("train")[0]).unlink()
     assert problems(source, cache)[source.cases("train")[0].image] == "is missing"
     (store,) = (pathlib.Path(cache) / "images").glob("*.sqlite")

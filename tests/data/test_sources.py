@@ -143,7 +143,7 @@ GOOD = {"qid": 1, "image_name": "a.png", "question": "Q?", "answer": "A"}
         ({"question": ""}, "train.json, row 2, field 'question': empty; fill it in"),
         ({"answer": ["x"]}, "field 'answer': a list, not text; write it as a string"),
         ({"image_name": "b.png"}, "field 'image_name': no image .*b.png nor .*images/b.png; add"),
-        ({"qid": 1}, "row 2, field 'qid': train-1 is row 1 already; number it anew"),
+        ({"qid": 1}, "row 2, field 'id': train-1 is row 1 already; number it anew"),
     ],
 )  # fmt: skip
 def test_bad_rows_say_where_and_what(tmp_path: pathlib.Path, row: dict, message: str) -> None:

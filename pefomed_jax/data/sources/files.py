@@ -111,8 +111,11 @@ class ListSource:
                     raise RowError(*row)
                 case = _fit(read(row, number, split))
                 if case.id in self.where:
-                    first = self.where[case.id][1]
-                    raise RowError("qid", f"{case.id} is row {first} already", "number it anew")
+                    other, first = self.where[case.id]
+                    where = "" if other == file else f"{other}, "
+                    raise RowError(
+                        "id", f"{case.id} is {where}row {first} already", "number it anew"
+                    )
             except RowError as error:
                 self.bad_rows.append(BadRow(file, number, *error.args))
             else:

@@ -24,6 +24,11 @@ class Listing:
             if f"{dot}{suffix}".lower() in SUFFIXES:
                 self._stems.setdefault(stem, []).append(path)
 
+    @property
+    def pictures(self) -> set[str]:
+        """The paths that are named like images."""
+        return {path for paths in self._stems.values() for path in paths}
+
     def named(self, name: str) -> list[str]:
         """Where a base name is found."""
         return self._named.get(name, [])

@@ -47,8 +47,10 @@ def load(config: ConfigDict) -> files.ListSource:
 
 def holds(root: pathlib.Path) -> bool:
     """Whether a folder has lists in PeFoMed's form; other releases have a train.json as well."""
-    lists = [root / name for names in LISTS.values() for name in names]
-    found = next((path for path in lists if path.is_file()), None)
+    try:
+        found = next(iter(_lists(root).values()), None)
+    except UserError:  # JSON of another release beside them
+        return False
     content = None if found is None else files.read_json(found)
     if isinstance(content, list):
         keys = [[key for key in layout if key] for layout in KEYS.values()]

@@ -247,7 +247,7 @@ def test_views_of_r2gen(tmp_path: pathlib.Path) -> None:
     ("row", "message"),
     [
         ({"report": " "}, r"annotation.json, row 2, field 'report': empty; fill it in"),
-        ({"id": ROW["id"]}, r"row 2, field 'qid': train-CXR2384_IM-0942 is row 1 already"),
+        ({"id": ROW["id"]}, r"row 2, field 'id': train-CXR2384_IM-0942 is row 1 already"),
         ({"image_path": []}, r"field 'image_path': names no image; write a list of paths"),
         ({"image_path": [3]}, r"field 'image_path': names no image; write a list of paths"),
         ({"image_path": ["x/9.png"]}, r"field 'image_path': no image .*images/x/9.png; add"),

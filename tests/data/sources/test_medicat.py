@@ -140,7 +140,7 @@ def test_figures_that_cannot_be_used(tmp_path: pathlib.Path) -> None:
     assert [case.answer for case in source.cases("train")] == ["From the text."]
     expected = [
         "row 2, field 's2orc_caption': empty",
-        "row 3, field 'qid': train-p0_2-Figure1-1.png is row 1 already",
+        "row 3, field 'id': train-p0_2-Figure1-1.png is row 1 already",
         "row 4, field 'line': is not JSON",
         "row 5, field 'pdf_hash': the row is a list",
         "row 6, field 'line': is not UTF-8",

@@ -106,7 +106,7 @@ def test_version_1_bad_rows(first: pathlib.Path) -> None:
     ]
     expected = [
         "row 2, field 'ID': no image ROCO_00009 in .*radiology.images; fetch it or delete",
-        "row 3, field 'qid': train-ROCO_00001 is row 1 already",
+        "row 3, field 'id': train-ROCO_00001 is row 1 already",
         "row 4, field 'caption': empty",
         "row 5, field '.*': 1 cells where there are 2 columns",
         "row 6, field 'caption': 3 cells where there are 2 columns",
