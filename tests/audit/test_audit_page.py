@@ -101,6 +101,7 @@ def test_reports_of_mimic_in_other_lists_are_credentialed_too(tmp_path, capsys):
         w.image(f"{seed}.png", planted.picture(seed))
         w.rows[split].append(f"{seed}.png")
     lists = {s: {name: [f"Secret finding {name}."] for name in n} for s, n in w.rows.items()}
+    lists["val"] = dict.fromkeys(lists["val"], ["Secret finding 3.png."])  # that of the test case
     for split, rows in lists.items():
         (w.root / f"{split}.json").write_text(json.dumps(rows))
     config = planted.config(w.root, tmp_path / "cache")
@@ -109,3 +110,6 @@ def test_reports_of_mimic_in_other_lists_are_credentialed_too(tmp_path, capsys):
     assert "Secret" not in capsys.readouterr().out
     assert "Secret" not in (tmp_path / "out" / "audit.json").read_text()
     assert "Secret finding 3.png." in (tmp_path / "out" / "audit.html").read_text()
+    shared = (tmp_path / "out" / "leakage.jsonl").read_text()
+    assert '"kind": "text"' in shared
+    assert "secret" not in shared.lower()
