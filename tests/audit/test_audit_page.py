@@ -101,7 +101,7 @@ def test_reports_of_mimic_in_other_lists_are_credentialed_too(tmp_path, capsys):
         w.image(f"{seed}.png", planted.picture(seed))
         w.rows[split].append(f"{seed}.png")
     lists = {s: {name: [f"Secret finding {name}."] for name in n} for s, n in w.rows.items()}
-    lists["val"] = dict.fromkeys(lists["val"], ["Secret finding 3.png."])  # that of the test case
+    lists["val"] = {name: ["Secret finding 3.png."] for name in lists["val"]}  # the test case's
     for split, rows in lists.items():
         (w.root / f"{split}.json").write_text(json.dumps(rows))
     config = planted.config(w.root, tmp_path / "cache")
