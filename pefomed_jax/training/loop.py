@@ -201,7 +201,7 @@ class Run:
             "step": step,
             "epoch": epoch,
             **values,
-            **self.shares.counts(self.order.cases(step - 1)),
+            **self.shares.counts(self.order, step - 1),
         }
 
     def _evaluates(self, step: int) -> bool:

@@ -6,6 +6,7 @@ import functools
 from collections.abc import Sequence
 
 from pefomed_jax.batch import Case
+from pefomed_jax.data.order import Order
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,11 +23,11 @@ class Shares:
     def names(self) -> list[str]:
         return sorted(set(self.sources))
 
-    def counts(self, cases: Sequence[int]) -> dict[str, int]:
-        """How many of these cases, by index, are of each source."""
+    def counts(self, order: Order, k: int) -> dict[str, int]:
+        """How many cases of each source are in global batch k."""
         if len(self.names) < 2:
             return {}
-        found = collections.Counter(self.sources[i] for i in cases)
+        found = collections.Counter(self.sources[i] for i in order.cases(k))
         return {f"cases/{name}": found[name] for name in self.names}
 
     def lines(self, quotas: Sequence[int], ratios: Sequence[tuple[str, float | int]]) -> list[str]:

@@ -12,7 +12,6 @@ from pefomed_jax.evaluation.page.tables import table
 Audit = Mapping[str, Any]
 WIDTH, HEIGHT = 480, 270
 LEFT, UPPER, RIGHT, LOWER = 58.0, 42.0, 452.0, 236.0
-TICKS = (1, 2, 5)
 
 
 def lengths(audit: Audit) -> str:

@@ -50,7 +50,7 @@ def load(config: ConfigDict) -> files.ListSource:
     used = {name for split in source.splits for c in source.cases(split) for name in c.images}
     if unused := len(listing.pictures - {name.partition("#")[0] for name in used}):
         print(f"folder: {unused} images in {root} are in no case")
-    carve.test_part(source, own.test_fraction)
+    carve.set_aside(source, own.test_fraction)
     counts = ", ".join(f"{len(source.cases(split))} {split}" for split in source.splits)
     print(f"folder: {counts}, {len(source.bad_rows)} bad rows in {root}")
     return source

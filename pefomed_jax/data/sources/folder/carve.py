@@ -11,7 +11,7 @@ from pefomed_jax.data.sources.files import ListSource
 UNITS = (("patient_id", "patients"), ("study_id", "studies"), ("", "images"))
 
 
-def test_part(source: ListSource, fraction: float) -> None:
+def set_aside(source: ListSource, fraction: float) -> None:
     """Moves `fraction` of the groups of training cases to a test split where there is none.
 
     A group is what patients, studies and images join. Which groups are moved depends on their
