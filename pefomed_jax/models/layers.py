@@ -11,12 +11,13 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Shaped
+
+from pefomed_jax.models.lookup import ROW_AXES, look_up
 
 # (module, x, y, deterministic) -> y; the module offers its parameters and random streams
 Adapter = Callable[[nn.Module, Array, Array, bool], Array]
 
-ROW_AXES = ("data", "fsdp")  # mesh axes that share the rows of a batch
 INIT = nn.initializers.normal(0.02)
 
 
@@ -124,12 +125,13 @@ class Embedding(nn.Module):
         self.embedding = self.param("embedding", INIT, shape, self.param_dtype)
 
     def __call__(self, tokens: Int[Array, "B T"]) -> Float[Array, "B T {self.width}"]:
-        return jnp.take(self.embedding, tokens, axis=0).astype(self.dtype)
+        return look_up(self.embedding, tokens).astype(self.dtype)
 
     def logits(
         self, hidden: Float[Array, "*rows {self.width}"]
     ) -> Float[Array, "*rows {self.vocab_size}"]:
-        table = self.embedding.astype(self.dtype)
+        # split by width for the look-up, by vocabulary for the product
+        table = shard(self.embedding.astype(self.dtype), "tensor")
         return jnp.einsum(
             "...d,vd->...v",
             hidden.astype(self.dtype),
@@ -145,7 +147,12 @@ def split_heads(x: Float[Array, "B T width"], heads: int) -> Float[Array, "B T {
 
 def shard_rows(x: Float[Array, "B ..."]) -> Float[Array, "B ..."]:
     """Spreads axis 0 over the axes `data`, `fsdp` of the mesh that is set; else x as it is."""
-    mesh = jax.sharding.get_abstract_mesh()
-    if not set(ROW_AXES) <= set(mesh.axis_names):
+    return shard(x, ROW_AXES)
+
+
+def shard(x: Shaped[Array, "B ..."], axes: str | tuple[str, ...]) -> Shaped[Array, "B ..."]:
+    """Spreads axis 0 over these axes of the mesh that is set, the rest over none; else as it is."""
+    names = {axes} if isinstance(axes, str) else set(axes)
+    if not names <= set(jax.sharding.get_abstract_mesh().axis_names):
         return x
-    return jax.lax.with_sharding_constraint(x, PartitionSpec(ROW_AXES))
+    return jax.lax.with_sharding_constraint(x, PartitionSpec(axes))

@@ -77,10 +77,11 @@ class MLLM(nn.Module):
         visual: Float[Array, "B visual D"],
     ) -> Float[Array, "B T D"]:
         """Token embeddings, with visual token image_slot in its place where image_slot ≥ 0."""
-        text = self.llm.embed(tokens)
+        text = shard_rows(self.llm.embed(tokens))
         if visual.shape[1] == 0:  # cases of text alone
-            return shard_rows(text)
+            return text
         slots = jnp.maximum(image_slot, 0)[:, :, None]
+        visual = shard_rows(visual)  # before it is spread over T slots
         spliced = jnp.take_along_axis(visual, slots, axis=1).astype(text.dtype)
         return shard_rows(jnp.where(image_slot[:, :, None] >= 0, spliced, text))
 

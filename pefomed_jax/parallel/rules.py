@@ -27,8 +27,8 @@ RULES: tuple[tuple[str, tuple[Any, ...]], ...] = (
     (r"attn/qkv/kernel$", (("fsdp", "tensor"), None)),
     (r"attn/proj/kernel$", (None, ("fsdp", "tensor"))),
     (r"patch_embed/kernel$", (None, None, None, "fsdp")),
-    # By vocabulary alone: a look-up in a table split by width cannot be repartitioned by rows.
-    (r"embed/embedding$", (("tensor", "fsdp"), None)),
+    # By width, as models/lookup.py wants it.
+    (r"embed/embedding$", (None, ("tensor", "fsdp"))),
     (r"head/kernel$", ("fsdp", "tensor")),
     (r"(^|/)connector/.*kernel$", ("fsdp", "tensor")),
     (r"(norm\d?|ln_vision)/(scale|bias)$|(bias|cls_token|pos_embed)$", ()),
@@ -39,7 +39,8 @@ FALLBACK_BYTES = 2**20  # a leaf of no rule is split over fsdp from this size on
 def spec(path: str, shape: tuple[int, ...], itemsize: int, mesh: Mesh) -> PartitionSpec:
     """The axes of the leaf at this path; a dimension that its axes do not divide is not split.
 
-    A LoRA leaf takes the kernel's axis on the side where it meets it; its rank is not split.
+    A LoRA leaf takes the kernel's axis on the side where it meets it, and `fsdp` after that; its
+    rank is not split.
     """
     axes = _axes(path)
     if axes is None:
@@ -58,8 +59,14 @@ def _axes(path: str) -> tuple[Any, ...] | None:
         if re.search(pattern, kernel):
             if side is None:
                 return axes
-            return (axes[0], None) if side == 0 else (None, axes[1])
+            own = _with_fsdp(axes[side])
+            return (own, None) if side == 0 else (None, own)
     return None
+
+
+def _with_fsdp(axis: str | tuple[str, ...] | None) -> tuple[str, ...]:
+    names = (axis,) if isinstance(axis, str) else tuple(axis or ())
+    return names if "fsdp" in names else (*names, "fsdp")
 
 
 def _fallback(shape: tuple[int, ...], itemsize: int, mesh: Mesh) -> tuple[Any, ...]:

@@ -49,7 +49,9 @@ class Setup:
     def abstract_state(self) -> TrainState:
         """The state as shapes with shardings."""
         trainable, _ = masks.partition(self.params, self.labels)
-        return state_lib.abstract(trainable, self.optimizer, self.key, self.mesh)
+        # the key as a shape: devices that are only described hold no values
+        key = jax.eval_shape(lambda: self.key)
+        return state_lib.abstract(trainable, self.optimizer, key, self.mesh)
 
     def abstract_frozen(self) -> Tree:
         """The frozen tree as shapes with shardings."""
