@@ -7,7 +7,11 @@ import pytest
 import slurm_here
 from standins import NOTE, ROOT, numbers
 
-ME = "import os, signal, sys, time; me = int(os.environ['SLURM_PROCID'])\n"
+ME = """import os, signal, sys, time
+me = int(os.environ['SLURM_PROCID'])
+def say(*words):  # in one piece: all tasks write to one pipe
+    os.write(1, (" ".join(map(str, words)) + "\\n").encode())
+"""
 
 
 @pytest.fixture
@@ -33,7 +37,7 @@ def asked(tmp_path):
 
 
 def test_starts_every_task_and_is_done(run, asked):
-    code, out, err = run("print(me, 'of', os.environ['SLURM_NTASKS'])")
+    code, out, err = run("say(me, 'of', os.environ['SLURM_NTASKS'])")
     assert code == 0
     assert sorted(out.splitlines()) == ["0 of 2", "1 of 2"]
     assert err.splitlines()[-1] == "slurm: done"
@@ -71,7 +75,7 @@ def test_does_not_queue_itself_again(run, asked, ends, environment, code, words)
 def test_the_warning_before_the_time_limit_lets_the_run_save(cluster, asked, tmp_path):
     path = tmp_path / "pids"
     program = (
-        "signal.signal(signal.SIGTERM, lambda *_: (time.sleep(.3), print('saved'), sys.exit(75)))\n"
+        "signal.signal(signal.SIGTERM, lambda *_: (time.sleep(.3), say('saved'), sys.exit(75)))\n"
         + NOTE.format(path=str(path), what="os.getpid()")
         + "time.sleep(100)"
     )
@@ -88,7 +92,7 @@ def test_the_warning_before_the_time_limit_lets_the_run_save(cluster, asked, tmp
     assert asked()[1:] == [f"scontrol requeue {cluster['SLURM_JOB_ID']}"]
 
 
-IDS = "print(me, os.environ.get('JAX_LOCAL_DEVICE_IDS'))"
+IDS = "say(me, os.environ.get('JAX_LOCAL_DEVICE_IDS'))"
 
 
 @pytest.mark.parametrize(
@@ -135,7 +139,7 @@ jax.distributed.initialize()
 from jax.experimental import multihost_utils
 import numpy as np
 every = multihost_utils.process_allgather(np.int32(10 + jax.process_index()))
-print(jax.process_index() == me, jax.process_count(), every.sum())
+say(jax.process_index() == me, jax.process_count(), every.sum())
 """
 
 
