@@ -33,7 +33,7 @@ from pefomed_jax.batch import Batch
 from pefomed_jax.decoding import merge
 from pefomed_jax.decoding.generate import make_generate
 from pefomed_jax.decoding.options import Options
-from pefomed_jax.evaluation.predict import place
+from pefomed_jax.parallel.share import place
 from pefomed_jax.models import mllm
 from pefomed_jax.parallel import paths
 from pefomed_jax.training import flops, setup

@@ -67,7 +67,9 @@ from ml_collections import ConfigDict, config_flags
 
 from pefomed_jax import cli
 from pefomed_jax.errors import UserError
+from pefomed_jax.parallel import join
 
+join.define_flags()
 CONFIG = config_flags.DEFINE_config_file("config", None, "the config: FILE[:PRESET,data=SOURCE]")
 WEIGHTS = flags.DEFINE_string("weights", "", "folder of a run, or of weights")
 SET = flags.DEFINE_multi_string("set", [], "a field of the config of --weights")

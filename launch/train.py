@@ -20,9 +20,11 @@ from ml_collections import config_flags
 
 from pefomed_jax import cli
 from pefomed_jax.errors import UserError
+from pefomed_jax.parallel import join
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "the config: FILE[:PRESET,data=SOURCE]")
 WORKDIR = flags.DEFINE_string("workdir", "", "folder of the run")
+join.define_flags()
 DRY_RUN = flags.DEFINE_bool("dry_run", False, "plan the run without reading weights")
 
 
@@ -43,4 +45,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.run(main, stops=True)

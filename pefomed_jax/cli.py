@@ -1,7 +1,7 @@
 """Command lines of `launch/`: one-line errors that name the nearest right flag or config key.
 
-Exit codes: 0 done, 1 something to put right, 2 a wrong command line, 75 interrupted and saved
-(the same command goes on).
+Exit codes: 0 done, 1 something to put right, 2 a wrong command line, 75 interrupted and saved, 76
+another process of the run is gone (after either the same command goes on).
 """
 
 import itertools
@@ -19,12 +19,17 @@ from ml_collections import ConfigDict
 
 from pefomed_jax import config as config_lib
 from pefomed_jax.errors import UserError, nearest
+from pefomed_jax.parallel import join, together
 
 INTERRUPTED = 75
 
 
-def run(main: Callable[[], int | None]) -> NoReturn:
-    """Parses the flags, calls `main()`, exits with its code; errors of the user become one line."""
+def run(main: Callable[[], int | None], stops: bool = False) -> NoReturn:
+    """Parses the flags, calls `main()`, exits with its code; errors of the user become one line.
+
+    A program with `join.define_flags` joins the other processes of its run first; with `stops`
+    it agrees with them on where to end after a SIGTERM (`training/stop.py`).
+    """
     # transformers advises to install PyTorch, which nothing here needs
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
 
@@ -32,21 +37,29 @@ def run(main: Callable[[], int | None]) -> NoReturn:
         if not flags.FLAGS["verbosity"].present:
             logging.set_verbosity(logging.WARNING)  # checkpoints tell a page a save otherwise
         try:
-            code = main()
-        except ValueError as error:
-            if not is_users(error):
+            code = together.run(main, stops, said)
+        except KeyboardInterrupt as error:
+            line, code = said(error)
+            print(line, file=sys.stderr, flush=True)
+        except (ValueError, OSError) as error:
+            if (known := said(error)) is None:
                 raise
-            fail(str(error), code=1)
-        except OSError as error:
-            if error.filename is None:
-                raise
-            fail(f"{error.filename}: {error.strerror}; correct the path or its rights", code=1)
-        except KeyboardInterrupt:
-            print("interrupted; the same command goes on", file=sys.stderr, flush=True)
-            sys.exit(INTERRUPTED)
+            fail(*known)
         sys.exit(code or 0)
 
     app.run(guarded, flags_parser=parse)
+
+
+def said(error: BaseException) -> tuple[str, int] | None:
+    """(line, exit code) of an error that the user can put right; None where it is a fault of ours.
+    """
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted; the same command goes on", INTERRUPTED
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}; correct the path or its rights", 1
+    if isinstance(error, ValueError) and is_users(error):
+        return str(error), 1
+    return None
 
 
 def is_users(error: ValueError) -> bool:
@@ -124,4 +137,5 @@ def help_text(doc: str) -> str:
     width = max(map(len, fields))
     lines = [f"  --config.{name:<{width}}  {value!r}" for name, value in fields.items()]
     title = "Fields of the config (values of configs/mrg.py; comments in pefomed_jax/config.py):"
-    return "\n".join([doc.strip(), "", title, *lines])
+    several = ["", join.HELP] if join.FLAGS[0] in flags.FLAGS else []
+    return "\n".join([doc.strip(), *several, "", title, *lines])

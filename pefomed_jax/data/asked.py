@@ -59,18 +59,18 @@ class Asked:
         return int(np.searchsorted(ends, done, side="right")) // self.size
 
     def batches(
-        self, start: int = 0, workers: int = 0, process_index: int = 0, process_count: int = 1
+        self, start: int = 0, workers: int = 0, mine: Sequence[int] | None = None
     ) -> Iterator[tuple[Batch, Places]]:
-        """(batch, the cases of this process's rows) from batch number `start` on.
+        """(the rows `mine` of a batch, the cases of all its rows) from batch number `start` on.
 
-        The last batch repeats its last row in the rows past its cases, so that these end when it
-        ends; they hold no case.
+        `mine`: numbers of rows in rising order; None: all. The last batch repeats its last row in
+        the rows past its cases, so that these end when it ends; they hold no case.
         """
-        share = pipeline.share_of(self.size, process_index, process_count)
+        mine = range(self.size) if mine is None else mine
         stop = -(-len(self.rows) // self.size)
-        for k, batch in ahead.run(_Make(self, share), start, stop, workers):
-            mine = self.groups[k * self.size : (k + 1) * self.size][share]
-            yield batch, [case for group in mine for case in self._padded(group)]
+        for k, batch in ahead.run(_Make(self, mine), start, stop, workers):
+            groups = self.groups[k * self.size : (k + 1) * self.size]
+            yield batch, [case for group in groups for case in self._padded(group)]
 
     def _padded(self, group: Sequence[Case]) -> Places:
         return [*group, *[None] * (self.lanes - len(group))]
@@ -106,28 +106,26 @@ def eval_batches(
     config: ConfigDict,
     *,
     shape: Shape | None = None,
-    process_index: int = 0,
-    process_count: int = 1,
+    mine: Sequence[int] | None = None,
 ) -> Iterator[tuple[Batch, Places]]:
     """The batches of a run's evaluation: one case a row, `eval.batch_size` rows; see `Asked`."""
     if cases:
         loader = Loader.of(source, tokenizer, config)
         asked = Asked.of(loader, cases, config.eval.batch_size, shape=shape)
-        yield from asked.batches(0, config.data.workers, process_index, process_count)
+        yield from asked.batches(0, config.data.workers, mine)
 
 
 @dataclasses.dataclass(frozen=True)
 class _Make:
-    """Batch number -> this process's share of it."""
+    """Batch number -> the rows `mine` of it."""
 
     asked: Asked
-    share: slice
+    mine: Sequence[int]
 
     def __call__(self, k: int) -> tuple[int, Batch]:
         asked = self.asked
         picked = range(k * asked.size, min((k + 1) * asked.size, len(asked.rows)))
-        mine = list(picked[self.share])
-        mine += [picked[-1]] * (self.share.stop - self.share.start - len(mine))
+        mine = [picked[min(row, len(picked) - 1)] for row in self.mine]
         opened = {i: asked.loader.visual(asked.groups[i][0]) for i in dict.fromkeys(mine)}
         rows = [asked.rows[i] for i in mine]
         length, images = asked.shape

@@ -1,8 +1,8 @@
 """Batches: grain carries out the order (open, tokenise, collate), nothing is decided here.
 
 Grain's random-access stage maps the number of a batch to the batch: the same ones come out for any
-number of worker processes, and a run goes on at any of them. Each process makes its own rows
-[p B/P, (p+1) B/P) of every global batch.
+number of worker processes, and a run goes on at any of them. Each process makes only those rows of
+every global batch that its devices hold (`mine`, of `parallel/share.py`).
 """
 
 import dataclasses
@@ -123,19 +123,18 @@ def train_batches(
     config: ConfigDict,
     *,
     start: int = 0,
-    process_index: int = 0,
-    process_count: int = 1,
+    mine: Sequence[int] | None = None,
     order: Order | None = None,
 ) -> Iterator[tuple[int, Batch, int]]:
-    """(k, this process's rows of global batch k, cases in all its rows), k = start..steps-1.
+    """(k, the rows `mine` of global batch k, cases in all its rows), k = start..steps-1.
 
-    `order` is make_order's, where the caller has it already. Close the iterator (or exhaust it)
-    to end the worker processes. With `data.workers`, absl's flags must be parsed, as app.run does.
-    Errors: UserError where the global batch does not divide by the processes.
+    `mine`: numbers of rows in rising order; None: all. `order` is make_order's, where the caller
+    has it already. Close the iterator (or exhaust it) to end the worker processes. With
+    `data.workers`, absl's flags must be parsed, as app.run does.
     """
     order = make_order(cases, tokenizer, config) if order is None else order
-    share = share_of(order.batch_size, process_index, process_count)
-    make = _TrainBatch(Loader.of(source, tokenizer, config), cases, order, share)
+    mine = range(order.batch_size) if mine is None else mine
+    make = _TrainBatch(Loader.of(source, tokenizer, config), cases, order, mine)
     for k, batch in ahead.run(make, start, config.train.steps, config.data.workers):
         yield k, batch, len(order.cases(k))
 
@@ -146,13 +145,12 @@ def loss_batches(
     tokenizer: Any,
     config: ConfigDict,
     *,
-    process_index: int = 0,
-    process_count: int = 1,
+    mine: Sequence[int] | None = None,
 ) -> Iterator[tuple[Batch, int]]:
-    """(batch with answers, cases in all its rows), in order, under the prompt of evaluation.
+    """(the rows `mine` of a batch with answers, cases in all its rows), in order.
 
-    One case a row, `eval.batch_size` rows over all processes, one shape; the last batch is filled
-    up with rows of padding, which weigh nothing.
+    Under the prompt of evaluation, one case a row, `eval.batch_size` rows over all processes, one
+    shape; the last batch is filled up with rows of padding, which weigh nothing. `mine`: as above.
     """
     if not cases:
         return
@@ -161,7 +159,7 @@ def loss_batches(
     longest = max(len(row.targets) for row in rows)
     shape = (row_length(rows), round_up(longest), most_images(cases))
     b = config.eval.batch_size
-    make = _LossBatch(loader, cases, rows, shape, b, share_of(b, process_index, process_count))
+    make = _LossBatch(loader, cases, rows, shape, b, range(b) if mine is None else mine)
     for k, batch in ahead.run(make, 0, -(-len(cases) // b), config.data.workers):
         yield batch, len(cases[k * b : (k + 1) * b])
 
@@ -193,17 +191,17 @@ def control_images(cases: Sequence[Case]) -> list[Case]:
 
 @dataclasses.dataclass(frozen=True)
 class _TrainBatch:
-    """Global batch number -> this process's share of it."""
+    """Global batch number -> the rows `mine` of it."""
 
     loader: Loader
     cases: Sequence[Case]
     order: Order
-    share: slice
+    mine: Sequence[int]
 
     def __call__(self, k: int) -> tuple[int, Batch]:
         plan = self.order.batch(k)
-        rows = [[self.cases[i] for i in row] for row in plan.rows[self.share]]
-        epochs = plan.epochs[self.share]
+        rows = [[self.cases[i] for i in plan.rows[row]] for row in self.mine]
+        epochs = [plan.epochs[row] for row in self.mine]
         encoded = self.loader.encoding.train_rows(rows, epochs)
         visual = [self.loader.visual(row[0], e) for row, e in zip(rows, epochs, strict=True)]
         return k, self.loader.collate(encoded, visual, plan.bucket)
@@ -211,30 +209,20 @@ class _TrainBatch:
 
 @dataclasses.dataclass(frozen=True)
 class _LossBatch:
-    """Batch number -> this process's share of `size` cases in turn, filled up."""
+    """Batch number -> the rows `mine` of `size` cases in turn, filled up."""
 
     loader: Loader
     cases: Sequence[Case]
     rows: Sequence[Row]
     shape: Bucket
     size: int
-    share: slice
+    mine: Sequence[int]
 
     def __call__(self, k: int) -> tuple[int, Batch]:
         picked = range(k * self.size, min((k + 1) * self.size, len(self.cases)))
-        mine = list(picked[self.share])
-        missing = self.share.stop - self.share.start - len(mine)
-        visual = [self.loader.visual(self.cases[i]) for i in mine]
-        rows: list[Row | None] = [*(self.rows[i] for i in mine), *[None] * missing]
+        there = [picked[row] for row in self.mine if row < len(picked)]
+        visual = [self.loader.visual(self.cases[i]) for i in there]
+        missing = len(self.mine) - len(there)
+        rows: list[Row | None] = [*(self.rows[i] for i in there), *[None] * missing]
         return k, self.loader.collate(rows, visual, self.shape)
 
-
-def share_of(size: int, process_index: int, process_count: int) -> slice:
-    """The rows of a global batch that a process makes. Errors: it does not divide."""
-    if size % process_count:
-        raise UserError(
-            f"a batch of {size} rows does not divide by {process_count} processes; "
-            f"the next that does is {-(-size // process_count) * process_count}"
-        )
-    part = size // process_count
-    return slice(process_index * part, (process_index + 1) * part)

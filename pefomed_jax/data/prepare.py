@@ -72,7 +72,7 @@ def prepare(
     return Splits(*checked, notes=tuple(notes))
 
 
-def split(source: Source, name: str, config: ConfigDict, listed: pathlib.Path) -> list[Case]:
+def split(source: Source, name: str, config: ConfigDict, listed: pathlib.Path | None) -> list[Case]:
     """The cases that a run calls 'train', 'val' or 'test', their images checked, as it limits them.
 
     Bad rows, those of the source's other splits among them, are listed in the file `listed`. Prints
@@ -101,8 +101,13 @@ def split(source: Source, name: str, config: ConfigDict, listed: pathlib.Path) -
 
 def digest(splits: Splits) -> str:
     """64 hex digits over the training and validation cases and their order."""
+    return digest_of([*splits.train, *splits.val])
+
+
+def digest_of(cases: Sequence[Case]) -> str:
+    """64 hex digits over these cases and their order."""
     sums = hashlib.sha256()
-    for case in [*splits.train, *splits.val]:
+    for case in cases:
         row = (case.split, case.id, case.images, case.question, case.answer)
         sums.update(json.dumps(row).encode())
     return sums.hexdigest()

@@ -107,6 +107,21 @@ class Journal:
         return len(lines)
 
 
+class Follower:
+    """Another process's `Journal`: knows how far it is, and writes nothing."""
+
+    def __init__(self, path: pathlib.Path, finished: bool, done: int):
+        self.path, self.finished, self.done = path, finished, done
+
+    def add(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Counts the rows."""
+        self.done += len(rows)
+
+    def finish(self, ids: Sequence[str]) -> None:
+        """Knows that the file is whole."""
+        self.finished = True
+
+
 def meta_path(path: pathlib.Path) -> pathlib.Path:
     """Where it is written what a file of predictions was made with."""
     return path.with_name(path.name + ".meta.json")

@@ -15,7 +15,7 @@ from pefomed_jax.data.prompts import Prompts
 from pefomed_jax.decoding.generate import Generate
 from pefomed_jax.decoding.text import to_text
 from pefomed_jax.errors import UserError
-from pefomed_jax.parallel import rules
+from pefomed_jax.parallel import share
 
 IMAGE = "<ImageHere>"  # stands for the image in a written prompt
 DIGITS = 6  # of a log-probability
@@ -53,26 +53,23 @@ def answer(
     """Batch by batch, one row per case in order; see `to_row`.
 
     `batches` are those of `data.asked`, and `generate` was made for as many `lanes`. Under a mesh,
-    call it inside `jax.set_mesh(mesh)`; with several processes each gets the rows of its own cases.
+    call it inside `jax.set_mesh(mesh)`; of several processes each brings its own rows of a batch
+    (`share.mine`) and gets the answers of all.
     `key`: of sampling; each case draws with its own, made of `key` and the case's id.
     Errors: UserError where the model's scores are no numbers.
     """
     for batch, cases in batches:
-        count = len(batch.tokens) * lanes
-        keys = () if key is None else (_case_keys(key, place(_names(cases, count), mesh)),)
-        own = _own_rows(generate(params, place(batch, mesh), *keys), count)
+        placed = share.place(batch, mesh)
+        keys = ()
+        if key is not None:
+            names = _names(cases, len(placed.tokens) * lanes)
+            own = names if mesh is None else names[list(share.mine(mesh, len(names)))]
+            keys = (_case_keys(key, share.place(own, mesh)),)
+        answers = share.whole(generate(params, placed, *keys))
         there = [(case, i) for i, case in enumerate(cases) if case is not None]
-        yield [to_row(case, prompts, tokenizer, *(each[i] for each in own)) for case, i in there]
-
-
-def place(tree: Any, mesh: Mesh | None) -> Any:
-    """A batch on the devices: rows over data × fsdp, each process bringing its own ones."""
-    if mesh is None:
-        return tree
-    sharding = rules.rows(mesh)
-    return jax.tree.map(
-        lambda array: jax.make_array_from_process_local_data(sharding, np.asarray(array)), tree
-    )
+        yield [
+            to_row(case, prompts, tokenizer, *(each[i] for each in answers)) for case, i in there
+        ]
 
 
 def _names(cases: Sequence[Case | None], count: int) -> UInt32[np.ndarray, " count"]:
@@ -84,11 +81,6 @@ def _names(cases: Sequence[Case | None], count: int) -> UInt32[np.ndarray, " cou
 @jax.jit
 def _case_keys(key: jax.Array, names: jax.Array) -> jax.Array:
     return jax.vmap(jax.random.fold_in, (None, 0))(key, names)
-
-
-def _own_rows(answers: Sequence[Any], count: int) -> list[np.ndarray]:
-    start = jax.process_index() * count
-    return [np.asarray(array)[start : start + count] for array in answers]
 
 
 def to_row(

@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import pathlib
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -18,9 +18,10 @@ from pefomed_jax.data.pipeline import Loader
 from pefomed_jax.decoding import merge, options
 from pefomed_jax.decoding.generate import make_generate
 from pefomed_jax.errors import UserError
-from pefomed_jax.evaluation.journal import Journal, Made, check_same, meta_path, note
+from pefomed_jax.evaluation.journal import Follower, Journal, Made, check_same, meta_path, note
 from pefomed_jax.evaluation.page import saved
 from pefomed_jax.evaluation.predict import answer
+from pefomed_jax.parallel import hosts, share
 from pefomed_jax.training import cases as cases_lib
 from pefomed_jax.training import folder as run_folder
 from pefomed_jax.training import restore
@@ -56,7 +57,7 @@ def run(request: Request) -> int:
     eos = base_lib.ends(config, tokenizer)
     asked_for = options.make(settings.pop("max_new_tokens"), eos, settings)
     listed = request.out.with_name(f"{request.out.stem}_bad_rows.jsonl")
-    found = cases_lib.find(config, request.wanted, listed)
+    found = cases_lib.find(config, request.wanted, listed if hosts.is_first() else None)
     control = cases_lib.control(found.cases) if request.shuffled else None
     with contextlib.ExitStack() as stack:
         whole = restore.restore(config)
@@ -99,9 +100,27 @@ class Work:
 
     def _journals(
         self, asked: Mapping[pathlib.Path, Asked], stack: contextlib.ExitStack
+    ) -> dict[pathlib.Path, Journal | Follower]:
+        """The files of answers, opened by process 0, which alone writes.
+
+        Errors: UserError where one is of another command.
+        """
+        made, files = self._made(asked[self.request.out]), {}
+        hosts.check_same(made["command"])
+
+        def opened() -> list[tuple[bool, int]]:
+            files.update(self._opened(made, asked, stack))
+            return [(file.finished, file.done) for file in files.values()]
+
+        states = hosts.first_says(opened)
+        return files or {
+            path: Follower(path, *state) for path, state in zip(asked, states, strict=True)
+        }
+
+    def _opened(
+        self, made: Made, asked: Mapping[pathlib.Path, Asked], stack: contextlib.ExitStack
     ) -> dict[pathlib.Path, Journal]:
-        """The files of answers, opened. Errors: UserError where one is of another command."""
-        made, overwrite = self._made(asked[self.request.out]), self.request.overwrite
+        overwrite = self.request.overwrite
         if len(asked) == 1:
             _settle_control(shuffled_path(self.request.out), made, overwrite)
         return {
@@ -111,9 +130,9 @@ class Work:
             for path, each in asked.items()
         }
 
-    def _save_images(self, files: Mapping[pathlib.Path, Journal]) -> None:
+    def _save_images(self, files: Iterable[pathlib.Path]) -> None:
         """Saves the images, where that is wanted, and notes where for `launch/evaluate.py`."""
-        if (folder := self.request.save_images) is not None:
+        if (folder := self.request.save_images) is not None and hosts.is_first():
             count = saved.save(self.found.source, self.found.cases, folder)
             print(f"{folder}: {count} images", flush=True)
             for path in files:
@@ -145,7 +164,7 @@ class Work:
         size = rows_of_a_batch(config.eval.batch_size, self._mesh, len(cases))
         return Asked.of(loader, cases, size, self._lanes)
 
-    def _answer(self, asked: Asked, file: Journal, generate: Any, params: Any) -> None:
+    def _answer(self, asked: Asked, file: Journal | Follower, generate: Any, params: Any) -> None:
         """The batches that are not done, each row appended to the file once."""
         first, total = asked.first(file.done), len(asked.cases)
         if file.done:
@@ -153,7 +172,8 @@ class Work:
         behind = file.done - sum(len(group) for group in asked.groups[: first * asked.size])
         key = jax.random.key(self.request.seed) if self.options.sample else None
         rest = (self.tokenizer, self.found.prompts, self._mesh, key, self._lanes)
-        batches = asked.batches(first, self.whole.pieces.config.data.workers)
+        mine = share.mine(self._mesh, asked.size)
+        batches = asked.batches(first, self.whole.pieces.config.data.workers, mine)
         counter = Counter(file.path.name, total, file.done, sys.stdout)
         with contextlib.closing(batches), contextlib.closing(counter):
             for rows in answer(generate, params, batches, *rest):
@@ -217,5 +237,5 @@ def rows_of_a_batch(size: int, mesh: Mesh, cases: int) -> int:
     return min(size, -(-cases // shards) * shards)
 
 
-def _counts(files: Mapping[pathlib.Path, Journal]) -> str:
+def _counts(files: Mapping[pathlib.Path, Journal | Follower]) -> str:
     return ", ".join(f"{path} ({file.done} cases)" for path, file in files.items())

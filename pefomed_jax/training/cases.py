@@ -71,8 +71,8 @@ def _agree(config: ConfigDict, wanted: Wanted) -> None:
         raise UserError("--prompt is needed: this model answers questions, so ask one")
 
 
-def find(config: ConfigDict, wanted: Wanted, listed: pathlib.Path) -> Found:
-    """Opens the source; images that do not open go into the file `listed`.
+def find(config: ConfigDict, wanted: Wanted, listed: pathlib.Path | None) -> Found:
+    """Opens the source; images that do not open go into the file `listed` (None: nowhere).
 
     Errors: UserError where no case is left, or more are bad than config.data.max_bad_fraction (of
     a data set; of --images any number may be).

@@ -19,7 +19,8 @@ from pefomed_jax.decoding.generate import make_generate
 from pefomed_jax.decoding.options import Options
 from pefomed_jax.errors import UserError, nearest
 from pefomed_jax.evaluation import results
-from pefomed_jax.evaluation.predict import place, predict
+from pefomed_jax.evaluation.predict import predict
+from pefomed_jax.parallel import share
 from pefomed_jax.peft import masks
 from pefomed_jax.training.compilations import Compilations
 from pefomed_jax.training.setup import Setup
@@ -58,6 +59,7 @@ class Evaluator:
         self._shape = asked.shape_of(every, encoding.prompt_rows(every))
         options = Options(self.config.eval.max_new_tokens, base_lib.ends(self.config, tokenizer))
         self._generate = make_generate(pieces.model, options)
+        self._mine = share.mine(self.mesh, self.config.eval.batch_size)
         self._dtype = pieces.model.compute.dtype
         self._nll = jax.jit(functools.partial(_nll, pieces.model))
 
@@ -73,12 +75,11 @@ class Evaluator:
     def loss(self, state: TrainState, frozen: Any) -> float:
         """sum(w·nll) / sum(w) over the validation cases, without dropout, in nats a target."""
         total = weight = 0.0
-        processes = {"process_index": jax.process_index(), "process_count": jax.process_count()}
         batches = pipeline.loss_batches(
-            self._source, self.val, self._tokenizer, self.config, **processes
+            self._source, self.val, self._tokenizer, self.config, mine=self._mine
         )
         for batch, _ in batches:
-            placed = place(batch, self.mesh)
+            placed = share.place(batch, self.mesh)
             with self._compilations.watch(("loss", *batch.tokens.shape)):
                 nll, weights = self._nll(state.trainable, frozen, placed)
             total, weight = total + float(nll), weight + float(weights)
@@ -101,8 +102,7 @@ class Evaluator:
             self._tokenizer,
             self.config,
             shape=self._shape,
-            process_index=jax.process_index(),
-            process_count=jax.process_count(),
+            mine=self._mine,
         )
 
         def generate(params: Any, batch: Batch) -> Any:

@@ -18,7 +18,8 @@ from pefomed_jax.data.kept import THREADS, Kept
 from pefomed_jax.data.pipeline import Loader
 from pefomed_jax.data.store import Store
 from pefomed_jax.errors import UserError
-from pefomed_jax.evaluation.predict import place
+from pefomed_jax.parallel import hosts, share
+from pefomed_jax.parallel import mesh as mesh_lib
 from pefomed_jax.peft.masks import FROZEN
 from pefomed_jax.training.fingerprint import fingerprint
 from pefomed_jax.training.setup import Setup
@@ -30,8 +31,8 @@ ROWS = 16  # images that the tower sees at once, at least
 def kept(pieces: Setup, frozen: Any, loader: Loader, cases: Sequence[Case]) -> Kept:
     """The loader's source with the features of these cases' images, made now where they are new.
 
-    Call it under `jax.set_mesh(pieces.mesh)`. Errors: UserError where the tower is trained, or a
-    run of several processes finds features missing.
+    Call it under `jax.set_mesh(pieces.mesh)`. Of several processes each host keeps its own: they
+    are made there, on the devices of one process. Errors: UserError where the tower is trained.
     """
     check(pieces)
     config, tower = pieces.config, {name: frozen[name] for name in TOWER}
@@ -44,20 +45,20 @@ def kept(pieces: Setup, frozen: Any, loader: Loader, cases: Sequence[Case]) -> K
     wanted = facts.places(loader.source, cases)
     stamps = {name: facts.stamp_of(loader.source, *at) for name, at in wanted.items()}
     encode = jax.jit(lambda tower, x: pieces.model.apply({"params": tower}, x, method="encode"))
-    shards = pieces.mesh.shape["data"] * pieces.mesh.shape["fsdp"]
+    mesh = pieces.mesh
+    if hosts.several():  # the hosts have not the same images to see, so each works for itself
+        mesh = mesh_lib.make(dict.fromkeys(mesh_lib.AXES, 1), jax.local_devices()[:1])
+        tower = jax.device_put(share.here(tower), mesh.devices.flat[0])
+    shards = mesh.shape["data"] * mesh.shape["fsdp"]
     rows = -(-ROWS // shards) * shards
 
     def make(names: Sequence[str]) -> np.ndarray:
-        if jax.process_count() > 1:
-            raise UserError(
-                f"data.cache_features: {len(names)} images or more have no features yet; make them "
-                "in a run of one process with the same data.cache first"
-            )
         with ThreadPoolExecutor(THREADS) as pool:
             squares = np.stack([*pool.map(lambda name: loader.square(*wanted[name]), names)])
         images = np.zeros((rows, 1, *squares.shape[1:]), np.uint8)  # one shape, one compilation
         images[: len(names), 0] = squares
-        return np.asarray(encode(tower, place(images, pieces.mesh)))[: len(names), 0]
+        with jax.set_mesh(mesh):
+            return np.asarray(encode(tower, share.place(images, mesh)))[: len(names), 0]
 
     new = store.fill(stamps, make, rows, "features of images")
     size = len(wanted) * store.record / 1e9

@@ -13,14 +13,19 @@ import io
 import json
 import os
 import pathlib
+import socket
+import time
 from typing import Any
 
+import jax
 from ml_collections import ConfigDict
 
 from pefomed_jax import whole
 from pefomed_jax.errors import UserError
+from pefomed_jax.parallel import hosts
 
 CHECKPOINTS = "checkpoints"
+SEEN_SECONDS = 30  # in which a shared disk shows a new file to other hosts
 
 # what may differ when a run goes on: it changes how long and how, not what is learnt
 FREE = (
@@ -66,9 +71,23 @@ def lock(folder: pathlib.Path) -> io.TextIOBase:
             "--workdir"
         ) from None
     handle.truncate(0)
-    handle.write(f"{os.getpid()}\n")
+    handle.write(f"{os.getpid()} on {socket.gethostname()}, since {time.ctime()}\n")
     handle.flush()
     return handle
+
+
+def check_shared(folder: pathlib.Path) -> None:
+    """Raises UserError where this process does not see the folder that process 0 has locked."""
+    owner, path = hosts.first_says((folder / ".lock").read_text), folder / ".lock"
+    until = time.monotonic() + SEEN_SECONDS
+    while not (path.exists() and path.read_text() == owner):
+        if time.monotonic() > until:
+            raise UserError(
+                f"--workdir={folder} is not one folder: process 0 writes where process "
+                f"{jax.process_index()} on {socket.gethostname()} does not see it; give a folder on "
+                "a disk that all hosts share (NFS, a mounted bucket)"
+            )
+        time.sleep(0.1)
 
 
 def read_json(path: pathlib.Path) -> Any:

@@ -102,6 +102,27 @@ class Log:
         self._board.close()
 
 
+class Silent:
+    """A `Log` that says and writes nothing: of all processes but the first."""
+
+    def __init__(self, *_: Any):
+        self.rows: list[Row] = []
+
+    def step(self, *_: Any) -> None:
+        """Records nothing."""
+
+    say = overwrite = draw = close = step
+
+    @contextlib.contextmanager
+    def aside(self) -> Iterator[None]:
+        """Counts nothing."""
+        yield
+
+    def timed(self, batches: Iterator[Any]) -> Iterator[Any]:
+        """The batches."""
+        return batches
+
+
 class Progress(Line):
     """One line: step, loss, learning rate, useful tokens/s, MFU, time to go."""
 

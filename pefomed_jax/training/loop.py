@@ -12,11 +12,12 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
+from pefomed_jax import __version__
 from pefomed_jax import base as base_lib
 from pefomed_jax.data import facts, kept, pipeline, prepare, sources
 from pefomed_jax.errors import UserError
 from pefomed_jax.evaluation import results, writing
-from pefomed_jax.evaluation.predict import place
+from pefomed_jax.parallel import hosts, share
 from pefomed_jax.training import features, flops, restore, setup
 from pefomed_jax.training import folder as run_folder
 from pefomed_jax.training.checkpoint import Checkpoints
@@ -24,7 +25,7 @@ from pefomed_jax.training.compilations import Compilations
 from pefomed_jax.training.evaluate import Evaluator
 from pefomed_jax.training.fingerprint import fingerprint
 from pefomed_jax.training.folder import CHECKPOINTS
-from pefomed_jax.training.logging import Log, Row
+from pefomed_jax.training.logging import Log, Row, Silent
 from pefomed_jax.training.shares import Shares
 from pefomed_jax.training.stop import Stop
 from pefomed_jax.validate import missing, select_by, validate
@@ -42,22 +43,39 @@ def run(config: ConfigDict, workdir: pathlib.Path) -> int:
     if need := missing(config):
         raise UserError(f"still needed: {'; '.join(need)} (--dry_run shows the whole plan)")
     pieces = setup.assemble(config)
-    with run_folder.lock(workdir):
-        at = run_folder.latest_step(workdir / CHECKPOINTS)
-        if at is not None and at > config.train.steps:
-            raise UserError(
-                f"{workdir} stands at step {at}, train.steps is {config.train.steps}: raise it or "
-                "give another --workdir"
-            )
-        run_folder.settle(workdir, config, goes_on=at is not None)
-        if at == config.train.steps and (workdir / "results.json").exists():
-            scores = run_folder.read_json(workdir / "results.json")
-            print(f"{workdir} is finished at step {at}; raise train.steps to go on")
-            print(results.table(scores))
+    hosts.check_same(_alike(config))
+    with contextlib.ExitStack() as held:
+        if hosts.first_says(lambda: _opened(config, workdir, held)):
             return 0
+        run_folder.check_shared(workdir)
         print(pieces.table, flush=True)
         with jax.set_mesh(pieces.mesh):
             return Run(pieces, workdir).all()
+
+
+def _opened(config: ConfigDict, workdir: pathlib.Path, held: contextlib.ExitStack) -> bool:
+    """Locks the run's folder and settles what is in it; True where the run is finished."""
+    held.enter_context(run_folder.lock(workdir))
+    at = run_folder.latest_step(workdir / CHECKPOINTS)
+    if at is not None and at > config.train.steps:
+        raise UserError(
+            f"{workdir} stands at step {at}, train.steps is {config.train.steps}: raise it or "
+            "give another --workdir"
+        )
+    run_folder.settle(workdir, config, goes_on=at is not None)
+    if at != config.train.steps or not (workdir / "results.json").exists():
+        return False
+    scores = run_folder.read_json(workdir / "results.json")
+    print(f"{workdir} is finished at step {at}; raise train.steps to go on")
+    print(results.table(scores))
+    return True
+
+
+def _alike(config: ConfigDict) -> dict[str, Any]:
+    """What all processes of a run must have alike; places of files may have other names."""
+    fields = run_folder.flatten(config.to_dict()).items()
+    own = {f"--config.{name}": v for name, v in fields if not name.endswith((".dir", ".cache"))}
+    return {"version of pefomed_jax": __version__, "version of jax": jax.__version__, **own}
 
 
 class Run:
@@ -69,8 +87,10 @@ class Run:
         self.steps = config.train.steps
         self.tokenizer = base_lib.tokenizer(config)
         self.source = sources.load(config)
-        self.splits = prepare.prepare(self.source, self.tokenizer, config, workdir)
+        listed = workdir if hosts.is_first() else None
+        self.splits = prepare.prepare(self.source, self.tokenizer, config, listed)
         self.data = {"data": prepare.digest(self.splits)}  # stands in every checkpoint
+        hosts.check_same({"data": (self.data, prepare.digest_of(self.splits.test))})
         self.order = pipeline.make_order(self.splits.train, self.tokenizer, config)
         self.shares = Shares.of(self.splits.train)
         self.cost = flops.cost(pieces.params, pieces.labels, config.model)
@@ -89,7 +109,9 @@ class Run:
             workdir / CHECKPOINTS, self.abstract.trainable, fingerprint(self.frozen)
         )
         self.state = self._first_or_restored(base)
-        self.log = Log(workdir, int(self.state.step), self.steps, config.train.log_every)
+        hosts.wait("restored")  # nothing is cut before all have read
+        log = Log if hosts.is_first() else Silent
+        self.log = log(workdir, int(self.state.step), self.steps, config.train.log_every)
         self._say_start()
 
     def all(self) -> int:
@@ -162,17 +184,19 @@ class Run:
         step_fn, waiting, done = self.pieces.jit_step(), None, 0.0
         with contextlib.closing(self._batches()) as batches:  # ends its workers, come what may
             for k, batch, _ in self.log.timed(batches):
-                placed = place(batch, self.pieces.mesh)
+                placed = share.place(batch, self.pieces.mesh)
                 shape = ("train", *batch.tokens.shape, batch.targets.shape[1])
                 with self.compilations.watch(shape) as new:
                     self.state, metrics = step_fn(self.state, self.frozen, placed)
                 if waiting:
                     self.log.step(self._row(*waiting), done, self.peak)
-                waiting, done = (k + 1, metrics), self.cost.step(batch) * jax.process_count()
-                if new or self._due(k + 1) or self.stop.asked:
+                part = len(batch.tokens) / len(placed.tokens)
+                waiting, done = (k + 1, metrics), self.cost.step(batch) / part
+                stops = self.stop.at(k + 1)
+                if new or self._due(k + 1) or stops:
                     row, waiting = self._row(*waiting), None
                     self._milestone(k + 1, row, done, new)
-                if self.stop.asked:
+                if stops:
                     return
 
     def _batches(self) -> Iterator[Any]:
@@ -182,8 +206,7 @@ class Run:
             self.tokenizer,
             self.config,
             start=int(self.state.step),
-            process_index=jax.process_index(),
-            process_count=jax.process_count(),
+            mine=share.mine(self.pieces.mesh, self.order.batch_size),
             order=self.order,
         )
 
@@ -245,6 +268,11 @@ class Run:
         answered = {"test": test, "test_shuffled": shuffled}
         if fitted := self.evaluator.train:
             answered["train"] = self._answer("predictions_train.jsonl", fitted)
+        if hosts.is_first():
+            self._write(answered)
+        self.log.say(f"{self.compilations}; everything is in {self.workdir}")
+
+    def _write(self, answered: dict[str, Any]) -> None:
         path, protocol = self.workdir / "results.json", self.config.eval.protocol
         places = facts.places(self.source, self.evaluator.test)
         scores = writing.write_results(
@@ -252,12 +280,12 @@ class Run:
             images=lambda name: self.source.image(*places[name]),
         )
         self.log.say(results.table(scores))
-        self.log.say(f"{self.compilations}; everything is in {self.workdir}")
 
     def _answer(self, name: str, cases: list[Any]) -> list[results.Row]:
         def progress(done: int) -> None:
             self.log.overwrite(f"{name}: {done}/{len(cases)}")
 
         rows = self.evaluator.predict(self.state, self.frozen, cases, progress)
-        writing.write_predictions(self.workdir / name, rows)
+        if hosts.is_first():
+            writing.write_predictions(self.workdir / name, rows)
         return rows

@@ -75,23 +75,33 @@ def test_what_is_mixed(tokenizer, config: ConfigDict) -> None:
     assert [rest for _, rest in batches] == [(k, 4) for k in range(12)]
 
 
+def rows_of(process: int, count: int) -> range:
+    """The rows of a batch of four that a process makes, where they lie side by side."""
+    return range(process * 4 // count, (process + 1) * 4 // count)
+
+
 @pytest.mark.parametrize("count", [2, 4])
 @pytest.mark.parametrize("kind", KINDS)
 def test_processes_share_each_batch(kind: str, count: int, tokenizer, config: ConfigDict) -> None:
     whole = stream(kind, tokenizer, config)
-    parts = [
-        stream(kind, tokenizer, config, process_index=p, process_count=count) for p in range(count)
-    ]
+    parts = [stream(kind, tokenizer, config, mine=rows_of(p, count)) for p in range(count)]
     joined = []
     for shares in zip(*parts, strict=True):
         batch = jax.tree.map(lambda *rows: np.concatenate(rows), *(batch for batch, _ in shares))
         rests = [rest for _, rest in shares]
-        if kind == "eval":  # the cases of the process's own rows
-            joined.append((batch, [case for rest in rests for case in rest]))
-        else:
-            assert rests.count(rests[0]) == count
-            joined.append((batch, rests[0]))
+        assert rests.count(rests[0]) == count
+        joined.append((batch, rests[0]))
     check_equal(joined, whole)
+
+
+def test_a_process_may_hold_any_rows(tokenizer, config: ConfigDict) -> None:
+    """A mesh may lie across the machines."""
+    for kind in KINDS:
+        whole = stream(kind, tokenizer, config)
+        for mine in ((1, 3), (0, 2)):
+            some = stream(kind, tokenizer, config, mine=mine)
+            rows = [(jax.tree.map(lambda x: x[list(mine)], b), rest) for b, rest in whole]  # noqa: B023
+            check_equal(some, rows)
 
 
 @pytest.mark.parametrize("branches", [1, 3])
@@ -99,7 +109,7 @@ def test_processes_share_rows_of_branches(branches: int, tokenizer, config: Conf
     """Without weights, where texts alone are rows of several questions."""
     config.data.update(ratios=(), branches=branches)
     whole = stream("train", tokenizer, config)
-    halves = [stream("train", tokenizer, config, process_index=p, process_count=2) for p in (0, 1)]
+    halves = [stream("train", tokenizer, config, mine=rows_of(p, 2)) for p in (0, 1)]
     joined = [
         (jax.tree.map(lambda *rows: np.concatenate(rows), a, b), rest)
         for (a, rest), (b, _) in zip(*halves, strict=True)

@@ -10,7 +10,7 @@ import runs
 from pefomed_jax import base
 from pefomed_jax.data import kept, pipeline, prepare, sources
 from pefomed_jax.errors import UserError
-from pefomed_jax.evaluation.predict import place
+from pefomed_jax.parallel.share import place
 from pefomed_jax.training import features, loop, setup
 
 pytestmark = pytest.mark.usefixtures("compiled_once")
