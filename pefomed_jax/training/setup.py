@@ -71,7 +71,11 @@ class Setup:
         return masks.partition(base, _like(self.labels, self.base))[1]
 
     def jit_step(self) -> Any:
-        """The compiled training step; call it under `jax.set_mesh(mesh)`."""
+        """The training step, the same one every time; call it under `jax.set_mesh(mesh)`."""
+        return self._jit_step
+
+    @functools.cached_property
+    def _jit_step(self) -> Any:
         step = step_lib.make_step(
             self.model, self.optimizer, self.schedule, self.config.train.accumulate
         )
