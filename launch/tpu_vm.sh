@@ -50,7 +50,7 @@ fail() {
 say() { echo "tpu_vm: $*" >&2; }
 
 run() {
-    if [[ $DRY_RUN ]]; then
+    if [[ -n $DRY_RUN ]]; then
         printf '%q ' "$@"
         echo
     else
@@ -105,7 +105,7 @@ on() {
 }
 
 state() {
-    if [[ $DRY_RUN ]]; then
+    if [[ -n $DRY_RUN ]]; then
         echo "${DRY_RUN_STATE:-NONE}"
         return
     fi
@@ -125,7 +125,7 @@ create() {
 
 wait_for() {
     local now before=""
-    [[ $DRY_RUN ]] && resource describe "$NAME" "--format=value(state.state)" && return
+    [[ -n $DRY_RUN ]] && resource describe "$NAME" "--format=value(state.state)" && return
     while true; do
         now=$(state)
         [[ $now == "$before" ]] || say "$NAME is $now"
@@ -135,6 +135,7 @@ wait_for() {
                 fail "there will be no slice: $NAME is $now; the reason: gcloud compute tpus \
 queued-resources describe $NAME --zone=$ZONE; another try: launch/tpu_vm.sh up"
                 ;;
+            *) ;; # in the queue, or being made
         esac
         before=$now
         sleep "${POLL:-20}"
@@ -176,7 +177,7 @@ setup() {
 --ignore-failed-read --files-from=- --file=$archive"
     resource scp "$archive" "$NAME:" --node=all --worker=all
     run rm "$archive"
-    [[ $BUCKET ]] && script+="BUCKET=$(printf %q "$BUCKET")"$'\n'"$MOUNT"
+    [[ -n $BUCKET ]] && script+="BUCKET=$(printf %q "$BUCKET")"$'\n'"$MOUNT"
     on all "$script"
 }
 
@@ -230,7 +231,7 @@ fi
 command=$1
 shift
 parse "$@"
-[[ $ZONE ]] || fail "--zone is needed, as in --zone=us-west4-a" 2
+[[ -n $ZONE ]] || fail "--zone is needed, as in --zone=us-west4-a" 2
 case $command in
     create | setup | start | up | stop | status | delete) "$command" ;;
     wait) wait_for ;;
