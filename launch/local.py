@@ -34,7 +34,8 @@ import sys
 import time
 
 from pefomed_jax.errors import UserError
-from pefomed_jax.parallel.children import POLL, STOPS, Guard, Round, restarts, say
+from pefomed_jax.parallel.children import Round, restarts, say
+from pefomed_jax.parallel.guard import POLL, STOPS, Guard
 
 
 def parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:

@@ -129,15 +129,16 @@ def test_a_second_stop_kills(tmp_path):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-@pytest.mark.parametrize("own", [True, False], ids=["own worker", "ignores hangups"])
-def test_nothing_is_left_when_local_is_killed(tmp_path, own):
+@pytest.mark.parametrize("forks", [True, False], ids=["with a worker", "alone"])
+def test_nothing_is_left_when_local_is_killed(tmp_path, forks):
     """Neither the processes nor what they have started, and even if they ignore SIGTERM."""
     path = tmp_path / "pids"
     note = NOTE.format(path=str(path), what="os.getpid()")
-    fork = "os.fork()\n" if own else "signal.signal(signal.SIGHUP, signal.SIG_IGN)\n"
+    # as the supervisor of a run of several forks its child
+    fork = "if os.fork() == 0: os.setpgid(0, 0)\n" if forks else ""
     ignore = "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
     process = begin(fork + ignore + note + "time.sleep(1000)")
-    pids = numbers(path, 4 if own else 2)
+    pids = numbers(path, 4 if forks else 2)
     process.kill()
     process.communicate()  # the pipes are closed once no one is left to write
     wait_for(lambda: all(map(gone, pids)), f"of {pids} some live on")
@@ -146,7 +147,9 @@ def test_nothing_is_left_when_local_is_killed(tmp_path, own):
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_nothing_is_left_of_a_process_that_has_ended(tmp_path):
     path = tmp_path / "pids"
-    program = "if os.fork() == 0:\n    " + NOTE.format(path=str(path), what="os.getpid()")
+    program = "if os.fork() == 0:\n    os.setpgid(0, 0)\n    " + NOTE.format(
+        path=str(path), what="os.getpid()"
+    )
     code, _, _ = run(program + "    time.sleep(1000)\ntime.sleep(.3)")
     assert code == 0
     pids = numbers(path, 2)

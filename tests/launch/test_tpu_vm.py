@@ -27,7 +27,8 @@ def checkout(tmp_path):
     folder = tmp_path / "checkout"
     shutil.copytree(ROOT / "launch", folder / "launch")
     (folder / "pefomed_jax/parallel").mkdir(parents=True)
-    for name in ("__init__.py", "errors.py", "parallel/__init__.py", "parallel/children.py"):
+    parts = ("__init__", "errors", "parallel/__init__", "parallel/children", "parallel/guard")
+    for name in (f"{part}.py" for part in parts):
         shutil.copy(ROOT / "pefomed_jax" / name, folder / "pefomed_jax" / name)
     (folder / "program.py").write_text(PROGRAM)
     (folder / "ignored").write_text("large")
