@@ -167,7 +167,8 @@ MOUNT='if ! mountpoint -q /bucket; then
         sudo apt-get update -qq && sudo apt-get install -qq -y gcsfuse >/dev/null
     fi
     sudo mkdir -p /bucket && sudo chown "$(id -u)" /bucket
-    gcsfuse --implicit-dirs "$BUCKET" /bucket
+    # a checkpoint is finished by renaming its folder
+    gcsfuse --implicit-dirs --rename-dir-limit=200000 "$BUCKET" /bucket
 fi
 '
 

@@ -193,3 +193,43 @@ SKY = record(
     setup=TEXT,
     run=TEXT,
 )
+
+# of gcloud (SDK 528), the commands and flags that our scripts and pages may use
+_QR = "compute tpus queued-resources"
+GCLOUD = {
+    "auth login": "",
+    "config set": "",
+    "services enable": "",
+    "compute tpus accelerator-types list": "zone filter",
+    f"{_QR} create": "zone node-id node-count node-prefix accelerator-type runtime-version spot "
+    "service-account valid-until-duration",
+    f"{_QR} describe": "zone",
+    f"{_QR} delete": "zone force",
+    f"{_QR} list": "zone",
+    f"{_QR} scp": "zone node worker",
+    f"{_QR} ssh": "zone node worker command",
+    "storage buckets create": "location uniform-bucket-level-access enable-hierarchical-namespace",
+    "storage buckets add-iam-policy-binding": "member role",
+    "storage rsync": "recursive",
+    "storage cp": "recursive",
+    "storage cat": "",
+    "storage rm": "recursive",
+    "artifacts repositories create": "repository-format location",
+    "container clusters create": "location workload-pool addons machine-type num-nodes",
+    "container clusters get-credentials": "location",
+    "container clusters delete": "location",
+    "container node-pools create": "cluster location node-locations machine-type tpu-topology "
+    "accelerator num-nodes spot",
+    "container node-pools delete": "cluster location",
+}
+GCLOUD_WIDE = {"project", "quiet", "format", "verbosity"}
+
+
+def unknown_of_gcloud(words):
+    """What gcloud would not know in a line of it: its command, or flags."""
+    words = words[1:]
+    for command, flags in GCLOUD.items():
+        if words[: len(command.split())] == command.split():
+            used = {word[2:].split("=")[0] for word in words if word.startswith("--")}
+            return sorted(used - set(flags.split()) - GCLOUD_WIDE)
+    return words
