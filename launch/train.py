@@ -9,6 +9,7 @@ python launch/train.py --config=configs/mrg.py:7b --dry_run  # the paper's size:
                                      on where the last one stopped
 --dry_run                            say what would train, what is missing and how much memory it
                                      takes; read no weights, allocate nothing
+--nocheck_memory                     start also what would not fit into the devices' memory
 --config.FIELD=VALUE                 set any field of the config, for example
                                      --config.train.steps=1000 --config.lora.rank=16
 """
@@ -25,6 +26,7 @@ from pefomed_jax.parallel import join
 CONFIG = config_flags.DEFINE_config_file("config", None, "the config: FILE[:PRESET,data=SOURCE]")
 WORKDIR = flags.DEFINE_string("workdir", "", "folder of the run")
 join.define_flags()
+CHECK = flags.DEFINE_bool("check_memory", True, "refuse what would not fit")
 DRY_RUN = flags.DEFINE_bool("dry_run", False, "plan the run without reading weights")
 
 
@@ -34,14 +36,16 @@ def main() -> int:
         raise UserError("--config is needed: try --config=configs/mrg.py, or --help")
     # imported late: a wrong flag should not wait for JAX
     if DRY_RUN.value:
-        from pefomed_jax.training import plan
+        from pefomed_jax.planning import dry_run
 
-        plan.plan(config)
+        dry_run.plan(config)
         return 0
+    from pefomed_jax.planning import check
     from pefomed_jax.training import loop
 
     name = f"{config.task}-{config.preset}-{config.data.source}"
-    return loop.run(config, pathlib.Path(WORKDIR.value or f"runs/{name}"))
+    workdir = pathlib.Path(WORKDIR.value or f"runs/{name}")
+    return loop.run(config, workdir, check.check if CHECK.value else None)
 
 
 if __name__ == "__main__":

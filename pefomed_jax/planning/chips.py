@@ -1,10 +1,10 @@
 """What is known of one device of each kind: memory and the speed of its memory and of its links.
 
-Peaks of computation are in `training/flops.py`. TPU: Google Cloud's pages of each version; memory is
-what its compiler calls available. `link` is what a ring along one axis of the torus can move, in
+Peaks of computation are in `training/flops.py`. TPU: Google Cloud's pages of each version; memory
+is what its compiler calls available. `link` is what a ring along one axis of the torus can move, in
 both directions together: two links, of 45 GB/s (v5e) or 90 GB/s each (Austin et al., How to Scale
-Your Model, 2025). GPU: NVIDIA's data sheets and XLA's own target configurations; `link` is NVLink or
-PCIe in one direction, half of what the sheets add up.
+Your Model, 2025). GPU: NVIDIA's data sheets and XLA's own target configurations; `link` is NVLink
+or PCIe in one direction, half of what the sheets add up.
 """
 
 import dataclasses
@@ -19,16 +19,14 @@ class Chip:
 
     platform: str  # cpu, tpu, gpu
     kind: str
-    memory: float
+    memory: int
     bandwidth: float
     link: float
     dims: int = 0  # of a TPU's torus
     cores: tuple[tuple[str, int], ...] = ()  # GPU: what differs in XLA's description of it
 
 
-def _gpu(
-    kind: str, memory: int, bandwidth: float, link: float, clock: float, **facts: int
-) -> Chip:
+def _gpu(kind: str, memory: int, bandwidth: float, link: float, clock: float, **facts: int) -> Chip:
     cores = (("clock_khz", int(clock * 1e6)), *facts.items())
     return Chip("gpu", kind, memory, bandwidth, link, cores=cores)
 
@@ -43,10 +41,10 @@ _TURING = dict(major=7, minor=5, core_count=40, fpus_per_core=64, l2_cache_size=
 _TURING |= dict(shared_memory_per_core=65536, threads_per_core_limit=1024)
 
 CHIPS = {
-    "cpu": Chip("cpu", "cpu", 0, 0, 0),
-    "v5e": Chip("tpu", "TPU v5 lite", 15.75 * GIB, 819e9, 90e9, dims=2),
-    "v5p": Chip("tpu", "TPU v5", 95.73 * GIB, 2765e9, 180e9, dims=3),
-    "v6e": Chip("tpu", "TPU v6 lite", 31.24 * GIB, 1640e9, 180e9, dims=2),
+    "cpu": Chip("cpu", "cpu", 0, 0.0, 0.0),
+    "v5e": Chip("tpu", "TPU v5 lite", int(15.75 * GIB), 819e9, 90e9, dims=2),
+    "v5p": Chip("tpu", "TPU v5", int(95.73 * GIB), 2765e9, 180e9, dims=3),
+    "v6e": Chip("tpu", "TPU v6 lite", int(31.24 * GIB), 1640e9, 180e9, dims=2),
     "h200": _gpu("NVIDIA H200", 151397597184, 4800e9, 450e9, 1.98, **_HOPPER),
     "h100": _gpu("NVIDIA H100 80GB HBM3", 84942979072, 3352e9, 450e9, 1.98, **_HOPPER),
     "a100-80": _gpu("NVIDIA A100-SXM4-80GB", 85100068864, 2039e9, 300e9, 1.41, **_AMPERE),

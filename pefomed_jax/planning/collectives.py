@@ -1,9 +1,9 @@
 """What travels between the devices in one run of a compiled program: kinds, counts, bytes.
 
 Bytes are those that one device sends, by the ring algorithms over a group of n devices (Thakur et
-al., 2005): an all-gather of a result of S bytes S·(n-1)/n, a reduce-scatter of an operand of S bytes
-the same, an all-reduce twice that, an all-to-all S·(n-1)/n, a permutation S. A loop counts as often
-as it turns.
+al., 2005): an all-gather of a result of S bytes S·(n-1)/n, a reduce-scatter of an operand of S
+bytes the same, an all-reduce twice that, an all-to-all S·(n-1)/n, a permutation S. A loop counts as
+often as it turns.
 """
 
 import dataclasses

@@ -85,6 +85,16 @@ def generation(pieces: Setup, shape: Bucket, portable: bool = False) -> Compiled
     return Compiled(_with_temporaries(memory, program), program)
 
 
+def needed(pieces: Setup, program: str, shape: Bucket, portable: bool = False) -> int:
+    """Bytes on one device of one of PROGRAMS, whether they are there or not."""
+    try:
+        return {"step": step, "generation": generation}[program](
+            pieces, shape, portable
+        ).memory.total
+    except TooLarge as error:
+        return error.memory.total
+
+
 def _merged(pieces: Setup, params: Any, memory: Memory, options: dict[str, str] | None) -> Any:
     arguments = params, pieces.config.lora.alpha, merge.fuses()
     made = _compile(merge.merged.lower(*arguments), memory, options)

@@ -23,6 +23,23 @@ class Op:
     rest: str
 
     @property
+    def operands(self) -> list[str]:
+        """The names of what it works on."""
+        return re.findall(r"%([\w.\-]+)", self.rest[: _closing(self.rest, 0)])
+
+    @property
+    def constant(self) -> int | None:
+        """The whole number that it is; None where it is something else."""
+        found = re.match(r"\((\d+)\)", self.rest) if self.code == "constant" else None
+        return int(found[1]) if found else None
+
+    @property
+    def index(self) -> int | None:
+        """Which element of a tuple it takes."""
+        found = re.search(r"\bindex=(\d+)", self.rest)
+        return int(found[1]) if found else None
+
+    @property
     def where(self) -> str:
         """The place in the model's code that it was made for; may be empty."""
         found = re.search(r'op_name="([^"]*)"', self.rest)
@@ -59,17 +76,34 @@ class Program:
                 yield from self._walk(inner, times * turns, depth + loop, unknown)
 
     def _turns(self, op: Op, unknown: int) -> int:
+        """Turns of a loop that counts from 0, by steps of a constant, to below another."""
         if known := _TRIPS.search(op.rest):
             return int(known[1])
-        condition = re.search(r"condition=%?([\w.\-]+)", op.rest)
-        ops = {o.name: o for o in self.computations.get(condition[1] if condition else "", ())}
-        # counted from 0 while below a constant, and nothing else
-        last = next(iter(reversed(ops.values())), None)
+        condition, body = (self._of(op, name) for name in ("condition", "body"))
+        last = next(reversed(condition.values()), None)
         if last is None or last.code != "compare" or "direction=LT" not in last.rest:
             return unknown
-        numbers = [ops[n] for n in re.findall(r"%([\w.\-]+)", last.rest) if n in ops]
-        found = [re.match(r"\((\d+)\)", o.rest) for o in numbers if o.code == "constant"]
-        return int(found[0][1]) if found and found[0] else unknown
+        asked = [condition[n] for n in last.operands if n in condition]
+        limit = next((o.constant for o in asked if o.code == "constant"), None)
+        index = next((o.index for o in asked if o.code == "get-tuple-element"), None)
+        if limit is None or index is None:
+            return unknown
+        return -(-limit // self._step(body, index))
+
+    def _of(self, op: Op, name: str) -> dict[str, Op]:
+        found = re.search(rf"{name}=%?([\w.\-]+)", op.rest)
+        return {o.name: o for o in self.computations.get(found[1] if found else "", ())}
+
+    def _step(self, body: dict[str, Op], index: int) -> int:
+        """What a turn adds to the counter; a compiler that unrolls a loop adds more than 1."""
+        made = next((o for o in reversed(body.values()) if o.code == "tuple"), None)
+        if made is None or index >= len(made.operands):
+            return 1
+        added = body.get(made.operands[index])
+        if added is None or added.code != "add":
+            return 1
+        by = [body[n].constant for n in added.operands if n in body]
+        return next((number for number in by if number), 1)
 
 
 def parse(text: str) -> Program:

@@ -21,7 +21,7 @@ def _system() -> float:
     except OSError:
         return float("inf")
     found = [line.split()[1] for line in lines if line.startswith("MemAvailable:")]
-    return int(found[0]) * 1024 if found else float("inf")
+    return int(found[0]) * 1024.0 if found else float("inf")
 
 
 def _groups() -> list[float]:

@@ -12,17 +12,24 @@ from ml_collections import ConfigDict
 
 from pefomed_jax.errors import UserError
 from pefomed_jax.parallel import mesh as mesh_lib
-from pefomed_jax.planning import collectives, compiled, hlo, memory, shapes, work
+from pefomed_jax.planning import advice, collectives, compiled, hlo, memory, shapes, work
 from pefomed_jax.planning.topology import Topology
 from pefomed_jax.training import setup
 
 ACCELERATORS = ("tpu", "gpu")
 
 
-def make(config: ConfigDict, topology: Topology, programs: Sequence[str], row: Any = None) -> dict:
+def make(
+    config: ConfigDict,
+    topology: Topology,
+    programs: Sequence[str],
+    row: Any = None,
+    advise: bool = False,
+) -> dict:
     """The plan of a config: its figures, by the names that `table` and the JSON file use.
 
-    `row`: (T, A, I), else as `shapes.rows` finds it. Raises UserError as `setup.assemble` does.
+    `row`: (T, A, I), else as `shapes.rows` finds it. `advise`: look for what would make it fit.
+    Raises UserError as `setup.assemble` does.
     """
     config = fitted(config, topology)
     pieces = assemble(config, topology)
@@ -30,13 +37,39 @@ def make(config: ConfigDict, topology: Topology, programs: Sequence[str], row: A
     made = {name: _program(pieces, name, rows.shape, topology) for name in programs}
     step = made.get("step", {}).get("collectives", {})
     sent = sum(each["bytes"] for each in step.values())
-    return {
+    fits = all(each["fits"] for each in made.values())
+    plan = {
         **_facts(config, topology, pieces.mesh, rows),
         "programs": made,
-        "fits": all(each["fits"] for each in made.values()),
+        "fits": fits,
         "work": dataclasses.asdict(work.of(pieces, rows.shape, topology.chip, sent)),
-        "replicated": memory.replicated((pieces.abstract_state(), pieces.abstract_frozen())),
+        "replicated": memory.replicated(
+            {"state": pieces.abstract_state(), "frozen": pieces.abstract_frozen()}
+        ),
     }
+    if advise and not fits:
+        plan["advice"] = str(_advice(pieces, topology, programs, rows.shape))
+    return plan
+
+
+def _advice(
+    pieces: setup.Setup, topology: Topology, programs: Sequence[str], shape: Any
+) -> advice.Advice:
+    def other(config: ConfigDict) -> setup.Setup:
+        return assemble(fitted(config, topology), topology)
+
+    def needed(config: ConfigDict) -> float:
+        made = other(config)
+        return max(compiled.needed(made, name, shape, portable=True) for name in programs)
+
+    print(f"{topology.name}: does not fit; looking for what would make it fit", flush=True)
+    return advice.suggest(
+        pieces,
+        topology.limit,
+        held=lambda config: memory.held(other(config)).total,
+        needed=needed,
+        say=lambda line: print(line, flush=True),
+    )
 
 
 def fitted(config: ConfigDict, topology: Topology) -> ConfigDict:

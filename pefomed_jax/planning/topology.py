@@ -37,7 +37,7 @@ class Topology:
             return host.available() / self.count
         if self.chip.platform == "gpu":
             return self.chip.memory * float(os.environ.get(FRACTION, RESERVED))
-        return self.chip.memory
+        return float(self.chip.memory)
 
     def devices(self) -> Sequence[Any]:
         """The devices, described where they are not here: no array can be put on those.

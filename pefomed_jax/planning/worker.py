@@ -21,17 +21,24 @@ from pefomed_jax.planning.topology import Topology, parse
 LINES = 15  # of what a failed compiler said
 
 
-def ask(config: ConfigDict, topology: Topology, programs: Sequence[str], row: Any = None) -> dict:
+def ask(
+    config: ConfigDict,
+    topology: Topology,
+    programs: Sequence[str],
+    row: Any = None,
+    advise: bool = False,
+) -> dict:
     """`report.make` in a process of its own. Raises UserError with its one line."""
     with tempfile.TemporaryDirectory() as folder:
-        into, out = pathlib.Path(folder, "in"), pathlib.Path(folder, "out")
-        into.write_bytes(pickle.dumps((config, topology.name, tuple(programs), row)))
+        into, out, noise = (pathlib.Path(folder, name) for name in ("in", "out", "noise"))
+        into.write_bytes(pickle.dumps((config, topology.name, tuple(programs), row, advise)))
         command = [sys.executable, "-m", "pefomed_jax.planning.worker", str(into), str(out)]
         env = os.environ | topology.environment()
-        done = subprocess.run(command, env=env, capture_output=True, text=True)
+        with noise.open("w") as errors:  # compilers of TPUs write pages there
+            code = subprocess.run(command, env=env, stderr=errors).returncode
         if not out.exists():
-            said = "\n".join((done.stdout + done.stderr).splitlines()[-LINES:])
-            raise RuntimeError(f"planning {topology.name} ended with {done.returncode}:\n{said}")
+            said = "\n".join(noise.read_text().splitlines()[-LINES:])
+            raise RuntimeError(f"planning {topology.name} ended with {code}:\n{said}")
         answer = json.loads(out.read_text())
     if "error" in answer:
         raise UserError(answer["error"])
@@ -42,9 +49,9 @@ def main(into: str, out: str) -> None:
     """Writes the plan, or {'error': the line for the user}."""
     from pefomed_jax.planning import report
 
-    config, name, programs, row = pickle.loads(pathlib.Path(into).read_bytes())
+    config, name, *rest = pickle.loads(pathlib.Path(into).read_bytes())
     try:
-        answer = report.make(config, parse(name), programs, row)
+        answer = report.make(config, parse(name), *rest)
     except UserError as error:
         answer = {"error": str(error)}
     pathlib.Path(out).write_text(json.dumps(answer))

@@ -6,7 +6,7 @@ step and its score to the checkpoint of its step, so neither is lost or done twi
 
 import contextlib
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 from pefomed_jax import __version__
 from pefomed_jax import base as base_lib
 from pefomed_jax.data import facts, kept, pipeline, prepare, sources
+from pefomed_jax.data.buckets import Bucket
 from pefomed_jax.errors import UserError
 from pefomed_jax.evaluation import results, writing
 from pefomed_jax.parallel import hosts, share
@@ -30,11 +31,14 @@ from pefomed_jax.training.shares import Shares
 from pefomed_jax.training.stop import Stop
 from pefomed_jax.validate import missing, select_by, validate
 
+Check = Callable[[setup.Setup, Bucket], None]  # on rows of (T, A, I); raises to refuse
 INTERRUPTED = 75  # exit code: stopped by a signal, saved
 
 
-def run(config: ConfigDict, workdir: pathlib.Path) -> int:
+def run(config: ConfigDict, workdir: pathlib.Path, check: Check | None = None) -> int:
     """Trains, evaluates and writes the run's folder; returns an exit code of `cli`.
+
+    `check` is asked before weights are read (`planning/check.py`: do they fit?).
 
     Raises UserError, one line, for whatever the user can put right.
     """
@@ -50,7 +54,7 @@ def run(config: ConfigDict, workdir: pathlib.Path) -> int:
         run_folder.check_shared(workdir)
         print(pieces.table, flush=True)
         with jax.set_mesh(pieces.mesh):
-            return Run(pieces, workdir).all()
+            return Run(pieces, workdir, check).all()
 
 
 def _opened(config: ConfigDict, workdir: pathlib.Path, held: contextlib.ExitStack) -> bool:
@@ -81,7 +85,7 @@ def _alike(config: ConfigDict) -> dict[str, Any]:
 class Run:
     """One start of a run: everything loaded, the state where the last start left it."""
 
-    def __init__(self, pieces: setup.Setup, workdir: pathlib.Path):
+    def __init__(self, pieces: setup.Setup, workdir: pathlib.Path, check: Check | None = None):
         config = pieces.config
         self.pieces, self.config, self.workdir, self.stop = pieces, config, workdir, Stop()
         self.steps = config.train.steps
@@ -98,6 +102,8 @@ class Run:
         peak = flops.peak(devices[0].device_kind, config.model.dtype)
         self.peak = None if peak is None else peak * len(devices)
         self.compilations = Compilations()
+        if check is not None:
+            check(pieces, self.order.buckets[-1])
         base = base_lib.load(config, pieces.model, pieces.base)
         self.frozen = pieces.frozen(base)
         self.source = self._kept()

@@ -24,7 +24,7 @@ class TrainState:
     key: Any  # typed random key []; constant, folded with the step for dropout
 
 
-def build(trainable: Tree, optimizer: optax.GradientTransformation, key: Array) -> TrainState:
+def build(trainable: Tree, optimizer: optax.GradientTransformation, key: Any) -> TrainState:
     """The state before the first step."""
     return TrainState(
         step=jnp.zeros((), jnp.int32),
@@ -35,11 +35,11 @@ def build(trainable: Tree, optimizer: optax.GradientTransformation, key: Array) 
 
 
 def abstract(
-    trainable: Tree, optimizer: optax.GradientTransformation, key: Array, mesh: Mesh
+    trainable: Tree, optimizer: optax.GradientTransformation, key: Any, mesh: Mesh
 ) -> TrainState:
     """The state as ShapeDtypeStructs with shardings, for restoring and for the compiler.
 
-    `trainable` holds arrays or shapes; nothing is allocated.
+    `trainable` holds arrays or shapes, as `key` is one; nothing is allocated.
     """
     shapes = jax.eval_shape(lambda tree, k: build(tree, optimizer, k), trainable, key)
     return placed(shapes, mesh)

@@ -11,7 +11,8 @@ import runs
 
 from pefomed_jax import config as config_lib
 from pefomed_jax.errors import UserError
-from pefomed_jax.training import plan, setup, supplied
+from pefomed_jax.planning import compiled, dry_run, memory, shapes
+from pefomed_jax.training import setup, supplied
 
 
 def figures(said):
@@ -24,8 +25,8 @@ def figures(said):
 def test_dry_run_of_the_paper_size():
     """In a process of its own: its peak memory shows that no weight was made."""
     code = (
-        "from pefomed_jax import config; from pefomed_jax.training import plan;"
-        "plan.plan(config.make('mrg', '7b'));"
+        "from pefomed_jax import config; from pefomed_jax.planning import dry_run;"
+        "dry_run.plan(config.make('mrg', '7b'));"
         # not ru_maxrss, which a process inherits from the one that started it
         "print(next(line for line in open('/proc/self/status') if line.startswith('VmHWM')))"
     )
@@ -40,7 +41,11 @@ def test_dry_run_of_the_paper_size():
     assert "target cpu" in said
     sizes = figures(said)
     assert sizes["frozen"] == pytest.approx([14738.41 / 1024] * 2, abs=0.01)
-    assert sizes["state"] == pytest.approx([3 * 216.02 / 1024] * 2, abs=0.01)
+    assert sizes["trainable"] == pytest.approx([216.02 / 1024] * 2, abs=0.01)
+    assert sizes["optimizer"] == pytest.approx([2 * 216.02 / 1024] * 2, abs=0.01)
+    assert sizes["cache"][0] == 0
+    # 8 prompts of 384 tokens and 300 new ones: keys and values of 32 layers in bfloat16
+    assert sizes["cache"][1] == pytest.approx(2 * 8 * 683 * 32 * 4096 * 2 / 2**30, abs=0.01)
     assert sizes["copy"] == (0, 0)  # bfloat16: answers come from the training tree
     assert sizes["total"][0] < 20
     assert sizes["total"][1] < 24
@@ -52,7 +57,7 @@ def test_dry_run_of_the_paper_size():
 def test_plan_of_a_small_run_on_its_mesh(tmp_path, capsys):
     data = runs.write_pictures(tmp_path / "data")
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    plan.plan(runs.config(data, mesh__data=4, mesh__fsdp=2))
+    dry_run.plan(runs.config(data, mesh__data=4, mesh__fsdp=2))
     said = capsys.readouterr().out
     assert "nothing is missing" in said
     assert "longest bucket of the data (24 train, 8 val, 8 test cases)" in said
@@ -62,18 +67,20 @@ def test_plan_of_a_small_run_on_its_mesh(tmp_path, capsys):
 
 def test_a_float32_base_is_there_twice_while_it_answers(tmp_path):
     pieces = setup.assemble(runs.config(tmp_path))
-    whole = plan._bytes_a_device(pieces.base)
-    memory = plan.evaluation_memory(pieces, 64)
-    assert memory.copy == pytest.approx(whole, rel=0.01)
-    assert memory.temporaries > 0
-    assert memory.total > whole + memory.frozen + memory.state
-    longer = plan.evaluation_memory(pieces, 256)
-    assert longer.temporaries > memory.temporaries
+    whole = memory.a_device(pieces.base)
+    short = compiled.generation(pieces, (64, 1, 1)).memory
+    assert short.copy == pytest.approx(whole, rel=0.01)
+    assert short.temporaries > 0
+    held = short.frozen + short.trainable + short.optimizer
+    assert short.total > whole + held
+    longer = compiled.generation(pieces, (256, 1, 1)).memory
+    assert longer.temporaries > short.temporaries
+    assert longer.cache > short.cache
 
 
 def test_a_mesh_that_is_not_here_is_planned_on_one_device(tmp_path, capsys):
     data = runs.write_pictures(tmp_path / "data")
-    plan.plan(runs.config(data, mesh__data=16, train__batch_size=16))
+    dry_run.plan(runs.config(data, mesh__data=16, train__batch_size=16))
     said = capsys.readouterr().out
     assert "does not fit 8 devices" in said
     assert "the figures below are for one device holding everything" in said
@@ -86,27 +93,30 @@ def test_sharding_divides_the_frozen_base():
     sharded = setup.assemble(config)
     config.mesh.data, config.mesh.fsdp = 8, 1
     whole = setup.assemble(config)
-    sizes = [plan._bytes_a_device(pieces.abstract_frozen()) for pieces in (sharded, whole)]
+    sizes = [memory.a_device(pieces.abstract_frozen()) for pieces in (sharded, whole)]
     assert sizes[0] < 0.2 * sizes[1]
 
 
 def test_a_rule_that_matches_nothing_is_an_error_here_too(tmp_path):
     config = runs.config(tmp_path, trainable=(("adapter", "lora"), (".*", "frozen")))
     with pytest.raises(UserError, match="matches no parameter"):
-        plan.plan(config)
+        dry_run.plan(config)
 
 
 def test_row_shape_is_assumed_where_there_is_no_data():
-    shape, said = plan.row_shape(config_lib.make("mrg", "7b"), ["data"])
-    assert shape == (256 + 128, 128, 1)
-    assert "assumed" in said
+    rows = shapes.rows(config_lib.make("mrg", "7b"), ["data"])
+    assert rows.shape == (256 + 128, 128, 1)
+    assert "assumed" in rows.source
     config = config_lib.make("mrg", "7b")
     config.data.buckets = (320, 512)
-    assert plan.row_shape(config, ["data"])[0] == (512, 256, 1)
+    assert shapes.rows(config, ["data"]).shape == (512, 256, 1)
+    config = config_lib.make("vqa", "7b")
+    config.data.branches = 8
+    assert shapes.rows(config, ["data"]).shape == (640, 80, 1)  # 256 + 8 + 8 · 45, rounded up
 
 
 def test_missing_weights_do_not_stop_the_measuring(tmp_path, capsys):
-    plan.plan(runs.config(runs.write_pictures(tmp_path / "data"), weights__base=""))
+    dry_run.plan(runs.config(runs.write_pictures(tmp_path / "data"), weights__base=""))
     said = capsys.readouterr().out
     assert "--config.weights.llm=PATH" in said
     assert "longest bucket of the data (24 train, 8 val, 8 test cases)" in said
@@ -114,13 +124,13 @@ def test_missing_weights_do_not_stop_the_measuring(tmp_path, capsys):
 
 def test_what_is_there_is_opened_though_something_is_missing(tmp_path, capsys):
     data = runs.write_pictures(tmp_path / "data")
-    plan.plan(runs.config(data, tokenizer=""))
+    dry_run.plan(runs.config(data, tokenizer=""))
     said = capsys.readouterr().out
     assert "still needed" in said
     assert "data.dir: 24 train, 8 val, 8 test cases, every image opens" in said
     (data / "images" / "train0.png").write_bytes(b"none")
     with pytest.raises(UserError, match=r"train\.json, row 1, field 'image'.*does not open"):
-        plan.plan(runs.config(data, tokenizer=""))
+        dry_run.plan(runs.config(data, tokenizer=""))
     (tmp_path / "empty").mkdir()
     pieces = setup.assemble(runs.config(data, tokenizer=str(tmp_path / "empty")))
     wrong = supplied.inspect(pieces, [])
