@@ -25,7 +25,6 @@ from pefomed_jax.data.order import Order
 from pefomed_jax.data.sources import Source
 from pefomed_jax.data.store import Store
 from pefomed_jax.data.tokens import Row, collate
-from pefomed_jax.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -225,4 +224,3 @@ class _LossBatch:
         missing = len(self.mine) - len(there)
         rows: list[Row | None] = [*(self.rows[i] for i in there), *[None] * missing]
         return k, self.loader.collate(rows, visual, self.shape)
-

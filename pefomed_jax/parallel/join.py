@@ -28,6 +28,7 @@ Several processes (one for each host, or for each GPU), all started with the sam
                      others end at most 15 seconds later, with exit code 76"""
 SLURM = ("SLURM_JOB_ID", "SLURM_STEP_NODELIST", "SLURM_NTASKS", "SLURM_PROCID", "SLURM_LOCALID")
 ENVIRONMENT = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
+TPU = "the TPU's metadata"
 FLAGS = ("coordinator", "num_processes", "process_id")
 
 
@@ -71,10 +72,11 @@ def place(values: Mapping[str, object], environment: Mapping[str, str]) -> Place
     found = [environment.get(name) for name in ENVIRONMENT]
     if any(value is not None for value in found):
         return _given(found, ENVIRONMENT, times)
-    if all(name in environment for name in SLURM) and int(environment["SLURM_NTASKS"]) > 1:
-        count, index = (int(environment[name]) for name in ("SLURM_NTASKS", "SLURM_PROCID"))
-        return Place("Slurm", count=count, index=index, **times)
-    return Place("the TPU's metadata", **times) if _on_tpu(environment) else None
+    if all(name in environment for name in SLURM):
+        count = int(environment.get("SLURM_STEP_NUM_TASKS", environment["SLURM_NTASKS"]))
+        if count > 1:
+            return Place("Slurm", None, count, int(environment["SLURM_PROCID"]), **times)
+    return Place(TPU, **times) if _on_tpu(environment) else None
 
 
 def _given(given: list[object], names: list[str] | tuple[str, ...], times: dict[str, int]) -> Place:
@@ -90,7 +92,8 @@ def _given(given: list[object], names: list[str] | tuple[str, ...], times: dict[
             f"{names[2]}={index} of {names[1]}={count}: processes are numbered from 0 to "
             f"{names[1].lstrip('-')} - 1"
         )
-    return Place("flags" if names[0][0] == "-" else "variables", coordinator, int(count), int(index), **times)
+    by = "flags" if names[0].startswith("--") else "variables"
+    return Place(by, coordinator, int(count), int(index), **times)
 
 
 def _on_tpu(environment: Mapping[str, str]) -> bool:
@@ -106,8 +109,9 @@ def join(here: Place, stops: bool) -> None:
     """Joins the run, before anything else asks JAX for devices; once in a process.
 
     `stops`: a SIGTERM is agreed on with the others (`training/stop.py`) instead of ending this one.
-    Errors: UserError where the place of the coordinator is taken. Where not all come in time JAX
-    ends the process, which `parallel/supervise.py` explains.
+    A TPU that no metadata speak of is a run of this process alone. Errors: UserError where the
+    place of the coordinator is taken. Where not all come in time JAX ends the process, which
+    `parallel/supervise.py` explains.
     """
     import jax
 
@@ -123,8 +127,11 @@ def join(here: Place, stops: bool) -> None:
             heartbeat_timeout_seconds=here.heartbeat,
             shutdown_timeout_seconds=here.join_timeout,
         )
-    except (RuntimeError, ValueError) as error:
+    except Exception as error:
         reason = str(error).strip().split("\n")[0]
+        if here.by == TPU:
+            print(f"one process: {TPU} name no other ({reason})")
+            return
         raise UserError(
             f"{here.said} cannot join by {here.by} ({reason}); is the port of the coordinator "
             f"{here.coordinator or ''} free, and the run started once?"
@@ -138,4 +145,6 @@ def at_once() -> Place | None:
     known = flags.FLAGS
     if "coordinator" not in known:
         return None
-    return place({name: known[name].value for name in (*FLAGS, "join_timeout", "heartbeat")}, os.environ)
+    return place(
+        {name: known[name].value for name in (*FLAGS, "join_timeout", "heartbeat")}, os.environ
+    )

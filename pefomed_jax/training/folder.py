@@ -25,7 +25,7 @@ from pefomed_jax.errors import UserError
 from pefomed_jax.parallel import hosts
 
 CHECKPOINTS = "checkpoints"
-SEEN_SECONDS = 30  # in which a shared disk shows a new file to other hosts
+SEEN_SECONDS = 10  # in which a shared disk shows a new file to other hosts
 
 # what may differ when a run goes on: it changes how long and how, not what is learnt
 FREE = (
@@ -84,8 +84,8 @@ def check_shared(folder: pathlib.Path) -> None:
         if time.monotonic() > until:
             raise UserError(
                 f"--workdir={folder} is not one folder: process 0 writes where process "
-                f"{jax.process_index()} on {socket.gethostname()} does not see it; give a folder on "
-                "a disk that all hosts share (NFS, a mounted bucket)"
+                f"{jax.process_index()} on {socket.gethostname()} does not see it; give a folder "
+                "on a disk that all hosts share (NFS, a mounted bucket)"
             )
         time.sleep(0.1)
 

@@ -10,7 +10,6 @@ from ml_collections import ConfigDict
 
 from pefomed_jax.batch import Batch
 from pefomed_jax.data import asked, images, pipeline, sources
-from pefomed_jax.errors import UserError
 
 NAMES = [field.name for field in dataclasses.fields(Batch) if field.name != "features"]
 

@@ -1,0 +1,140 @@
+"""Runs of several real processes on loopback, two devices each."""
+
+import json
+import pathlib
+import signal
+import time
+
+import numpy as np
+import pytest
+import runs
+import together
+
+LEAVE = 30.0  # seconds in which the others are gone where one is lost
+# tiny as it is, with its embedded base and drawn films, but few steps and cases
+TINY = {
+    "data.limit": 64,
+    "train.steps": 10,
+    "train.batch_size": 16,
+    "train.eval_every": 10,
+    "eval.limit": 16,
+    "eval.val_limit": 8,
+    "eval.batch_size": 8,
+    "eval.max_new_tokens": 8,
+}
+SAME = ("metrics.jsonl", "predictions.jsonl", "predictions_shuffled.jsonl", "results.json")
+
+
+@pytest.fixture(scope="module")
+def programs(tmp_path_factory) -> dict[str, str]:
+    """Programs are compiled once for all the runs here."""
+    return {
+        "JAX_COMPILATION_CACHE_DIR": str(tmp_path_factory.mktemp("programs")),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    }
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> pathlib.Path:
+    return runs.write_pictures(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="module")
+def two(data, programs, tmp_path_factory) -> pathlib.Path:
+    """A run of two processes, its weights over fsdp."""
+    folder = tmp_path_factory.mktemp("two") / "run"
+    return trained(2, [*runs.flags(data, mesh__fsdp=2), f"--workdir={folder}"], programs)
+
+
+def trained(count: int, args: list[str], programs: dict[str, str]) -> pathlib.Path:
+    """The folder of a run of so many processes."""
+    with together.start(count, args, **programs) as processes:
+        ends = processes.ended()
+    assert [code for code, _ in ends] == [0] * count, ends
+    assert "images shuffled" in ends[0][1]
+    assert not any("loss" in said for _, said in ends[1:]), "only process 0 tells of the run"
+    return pathlib.Path(args[-1].removeprefix("--workdir="))
+
+
+def check_equal(folder: pathlib.Path, other: pathlib.Path) -> None:
+    """The losses of each step, and which cases are answered, in which order."""
+    losses, others = ([row["loss"] for row in runs.rows(each)] for each in (folder, other))
+    np.testing.assert_allclose(losses, others, rtol=5e-5)
+    for name in ("predictions.jsonl", "predictions_shuffled.jsonl"):
+        rows, others = (
+            [json.loads(line) for line in (each / name).read_text().splitlines()]
+            for each in (folder, other)
+        )
+        assert [row["id"] for row in rows] == [row["id"] for row in others]
+        far = [row["log_prob"] - same["log_prob"] for row, same in zip(rows, others, strict=True)]
+        assert np.abs(far).max() < 5e-3  # Adam's steps of small gradients are decided by rounding
+
+
+def n_rows(folder: pathlib.Path) -> int:
+    path = folder / "metrics.jsonl"
+    return path.read_text().count("\n") if path.exists() else 0
+
+
+def test_two_processes_learn_as_one(two, data, programs, tmp_path):
+    together.alone([*runs.flags(data), f"--workdir={tmp_path}"], **programs)
+    check_equal(two, tmp_path)
+
+
+@pytest.mark.slow
+def test_one_is_killed_and_all_go_on(two, data, programs, tmp_path):
+    """The survivor leaves in time and says why; begun again, they end with the same bits."""
+    folder = tmp_path / "run"
+    args = [*runs.flags(data, mesh__fsdp=2), f"--workdir={folder}"]
+    with together.start(2, args, **programs) as processes:
+        processes.wait_for((folder / "checkpoints" / "2").is_dir)
+        processes.running[1].kill()
+        start = time.monotonic()
+        (code, said), _ = processes.ended()
+    assert time.monotonic() - start < LEAVE
+    assert code == 76, said
+    assert "another process of the run is gone" in said.splitlines()[-1]
+    assert not (folder / "results.json").exists()
+    trained(2, args, programs)
+    for name in SAME:
+        assert (folder / name).read_bytes() == (two / name).read_bytes(), name
+
+
+@pytest.mark.slow
+def test_sigterm_of_one_saves_all(two, data, programs, tmp_path):
+    """Asked to end, both save the same step; one process goes on with it, on another mesh."""
+    folder = tmp_path / "run"
+    many = {"train__steps": 400, "train__checkpoint_every": 400, "train__eval_every": 400}
+    args = [*runs.flags(data, **many, mesh__fsdp=2), f"--workdir={folder}"]
+    with together.start(2, args, **programs) as processes:
+        processes.wait_for(lambda: n_rows(folder) >= 2)
+        processes.running[1].send_signal(signal.SIGTERM)
+        ends = processes.ended()
+    assert [code for code, _ in ends] == [75, 75], ends
+    saved = n_rows(folder)
+    assert f"stopped and saved at step {saved}" in ends[0][1]
+    assert 2 <= saved < 400
+    assert (folder / "checkpoints" / str(saved)).is_dir()
+    steps = {"train__steps": saved + 4, "train__eval_every": saved + 4}
+    whole = [*runs.flags(data, **many | steps), f"--workdir={tmp_path / 'whole'}"]
+    rest = [*runs.flags(data, **many | steps, mesh__tensor=2), f"--workdir={folder}"]
+    said = together.alone(rest, devices=4, **programs)
+    assert f"going on after step {saved}" in said
+    together.alone(whole, **programs)
+    assert len(runs.rows(folder)) == saved + 4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [2, 4])
+def test_tiny_learns_the_same(count, programs, tmp_path):
+    """Four: tensor=4 lies over two processes each, which bring the same rows."""
+    fields = [f"--config.{name}={value}" for name, value in TINY.items()]
+    args = ["--config=configs/vqa.py", *fields]
+    together.alone([*args, f"--workdir={tmp_path / 'one'}"], **programs)
+    mesh = "--config.mesh.fsdp=4" if count == 2 else "--config.mesh.tensor=4"
+    many = trained(count, [*args, mesh, f"--workdir={tmp_path / 'many'}"], programs)
+    check_equal(many, tmp_path / "one")
+    if count == 4:
+        return
+    again = trained(count, [*args, mesh, f"--workdir={tmp_path / 'again'}"], programs)
+    for name in SAME:
+        assert (again / name).read_bytes() == (many / name).read_bytes(), name
