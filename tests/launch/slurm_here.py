@@ -37,13 +37,13 @@ SQUEUE = '#!/bin/sh\necho "${SLURM_STATE:-RUNNING}"\n'
 SCONTROL = '#!/bin/sh\necho scontrol "$@" >> "$SLURM_LOG"\n'
 
 
-def install(folder):
+def install(folder, environment=os.environ):
     """The three commands, in `folder`; the environment of a batch script of two tasks on a node."""
     for name, text in {"srun": SRUN, "squeue": SQUEUE, "scontrol": SCONTROL}.items():
         (folder / name).write_text(text)
         (folder / name).chmod(0o755)
     python = os.path.dirname(sys.executable)
-    return os.environ | {
+    return dict(environment) | {
         "PATH": f"{folder}:{python}:{os.environ['PATH']}",
         "SLURM_LOG": str(folder / "log"),
         "SLURM_JOB_ID": str(_job()),
