@@ -27,8 +27,8 @@ from pefomed_jax.decoding import merge, options, streaming
 from pefomed_jax.decoding.generate import Generate, make_generate
 from pefomed_jax.decoding.text import to_text
 from pefomed_jax.errors import UserError
-from pefomed_jax.parallel.share import place
 from pefomed_jax.models import mllm
+from pefomed_jax.parallel.share import place
 from pefomed_jax.training import opened, restore
 
 

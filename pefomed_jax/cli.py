@@ -51,8 +51,7 @@ def run(main: Callable[[], int | None], stops: bool = False) -> NoReturn:
 
 
 def said(error: BaseException) -> tuple[str, int] | None:
-    """(line, exit code) of an error that the user can put right; None where it is a fault of ours.
-    """
+    """(line, exit code) of an error that the user can put right; None: it is a fault of ours."""
     if isinstance(error, KeyboardInterrupt):
         return "interrupted; the same command goes on", INTERRUPTED
     if isinstance(error, OSError) and error.filename is not None:

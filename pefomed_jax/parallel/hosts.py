@@ -77,14 +77,14 @@ def watch() -> None:
 
 
 def fail(message: str, code: int) -> None:
-    """Tells the others why this process ends with an error, and waits until they have heard it."""
+    """Tells the others why this process ends with an error; process 0 waits until they know."""
     try:
         told = {"process": jax.process_index(), "message": message, "code": code}
         _client().key_value_set(FAILED, json.dumps(told))
-    except jax.errors.JaxRuntimeError:  # another one was first
-        if not is_first():
-            return
-    time.sleep(3 * POLL)  # process 0 takes the values with it
+    except jax.errors.JaxRuntimeError:
+        pass  # another one was first
+    if is_first():
+        _last()
 
 
 def _look(client: Any) -> None:
@@ -99,7 +99,14 @@ def _look(client: Any) -> None:
                 file=sys.stderr,
                 flush=True,
             )
+            if is_first():
+                _last()
             os._exit(told["code"])
+
+
+def _last() -> None:
+    """Process 0 leaves behind the others, as what has been said goes with it."""
+    time.sleep(3 * POLL)
 
 
 def _client() -> Any:

@@ -89,7 +89,7 @@ def _reached(here: Place) -> str:
         socket.create_connection((host.strip("[]"), int(port)), timeout=3).close()
     except OSError as error:
         return (
-            f"the coordinator {here.coordinator} is not reachable ({error.strerror or error}); "
-            "start process 0 there, open the port in the firewall, or correct --coordinator"
+            f"nothing answers at the coordinator {here.coordinator} ({error.strerror or error}): "
+            "process 0 was not started there, has given up too, or a firewall is between"
         )
     return f"the coordinator {here.coordinator} answers, but not every process came; {others}"
