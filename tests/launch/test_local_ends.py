@@ -1,5 +1,7 @@
 """launch/local.py over small programs: who decides its code, what it restarts, stops and kills."""
 
+import os
+import pathlib
 import signal
 import sys
 import time
@@ -153,4 +155,17 @@ def test_nothing_is_left_of_a_process_that_has_ended(tmp_path):
     code, _, _ = run(program + "    time.sleep(1000)\ntime.sleep(.3)")
     assert code == 0
     pids = numbers(path, 2)
+    wait_for(lambda: all(map(gone, pids)), f"of {pids} some live on")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel's signal at a parent's death")
+def test_nothing_is_left_even_if_the_guard_is_killed_first(tmp_path):
+    path = tmp_path / "pids"
+    process = begin(NOTE.format(path=str(path), what="os.getpid()") + "time.sleep(1000)")
+    pids = numbers(path, 2)
+    children = pathlib.Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text()
+    (guard,) = set(map(int, children.split())) - set(pids)
+    os.kill(guard, signal.SIGKILL)
+    process.kill()
+    process.communicate()
     wait_for(lambda: all(map(gone, pids)), f"of {pids} some live on")
