@@ -2,7 +2,7 @@
 
 python launch/gke.py pool --accelerator=v5e:4x4 --cluster=CLUSTER --location=ZONE [--spot]
 python launch/gke.py run  --accelerator=v5e:4x4 --image=IMAGE --bucket=BUCKET -- python \\
-    launch/train.py --config=configs/mrg.py:7b --workdir=/bucket/runs/mrg
+    launch/train.py --config=configs/mrg.py:7b --workdir=/bucket/runs/mrg --join_timeout=1800
 python launch/gke.py logs|status|stop
 
 --accelerator=KIND  v5e:4x4, v5p:2x2x2, v6e:4x4 (a TPU and its topology); h100, h200, a100, l4

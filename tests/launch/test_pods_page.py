@@ -59,6 +59,28 @@ def test_gcloud_knows_what_tpu_vm_asks(verb):
         assert unknown_of_gcloud(plain.split()) == []
 
 
+def sources():
+    """What our programs and launchers may say; what is filled in stands as …"""
+    room = (ROOT / "pefomed_jax/parallel").glob("*.py")
+    launchers = [path for path in (ROOT / "launch").iterdir() if path.is_file()]
+    text = "".join(path.read_text() for path in [*room, *launchers])
+    text = re.sub(r'"\s*\n\s*f?"', "", text)  # literals that follow each other are one
+    return re.sub(r"\{[^{}]*\}|\$\w+|\$…", "…", text)
+
+
+def test_errors_on_the_page_are_those_that_are_said():
+    table = (ROOT / "docs/pods.md").read_text().partition("## What errors look like")[2]
+    shown = re.findall(r"^\| `(?:\w+: )?(.*?)`", table, re.M)
+    assert len(shown) > 8
+    said = sources()
+    for message in shown:
+        # numbers, names and states are filled in
+        parts = re.split(r"…|: |\d+(?: of \d+)?|by flags|[A-Z_]{6,}", message)
+        parts = [part.strip(" ()") for part in parts]
+        absent = [part for part in parts if len(part) > 5 and part not in said]
+        assert not absent, message
+
+
 def test_what_is_misspelt_is_found():
     assert unknown_of_gcloud(["gcloud", "storage", "rsync", "a", "b", "--recursiv"]) == ["recursiv"]
     assert unknown_of_gcloud(["gcloud", "compute", "tpus", "queued-resource", "list"])
