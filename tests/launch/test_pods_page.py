@@ -75,7 +75,7 @@ def test_errors_on_the_page_are_those_that_are_said():
     said = sources()
     for message in shown:
         # numbers, names and states are filled in
-        parts = re.split(r"…|: |\d+(?: of \d+)?|by flags|[A-Z_]{6,}", message)
+        parts = re.split(r"…|[:;] |\d+(?: of \d+)?|by flags|[A-Z_]{6,}", message)
         parts = [part.strip(" ()") for part in parts]
         absent = [part for part in parts if len(part) > 5 and part not in said]
         assert not absent, message
