@@ -51,7 +51,7 @@ def install(folder, environment=os.environ):
         "SLURM_JOB_NODELIST": "localhost",
         "SLURM_NTASKS": "2",
         "SLURM_NTASKS_PER_NODE": "2",
-        "SLURM_CPUS_ON_NODE": "8",
+        "SLURM_CPUS_PER_TASK": "4",
     }
 
 

@@ -119,7 +119,7 @@ def test_a_dry_run_starts_nothing(cluster, tmp_path):
     out, err = process.communicate(timeout=20)
     assert process.returncode == 0
     assert out == (
-        "JAX_LOCAL_DEVICE_IDS=0\\,1 srun --cpus-per-task=8 --kill-on-bad-exit=0 --label "
+        "JAX_LOCAL_DEVICE_IDS=0\\,1 srun --cpus-per-task=4 --kill-on-bad-exit=0 --label "
         "python launch/train.py --x=a\\ b \n"
     )
     assert re.match(r"slurm: job \d+, 0 of 20 restarts, 1 processes on each of localhost", err)
