@@ -95,7 +95,7 @@ def suggest(
         say(f"  tried {' '.join(flags(changes))}: {size / 2**30:.2f} GiB")
         least = min(least, size)
         if size <= limit:
-            return Advice(flags(changes), size)
+            return Advice(flags(changes), float(size))
     return Advice((), least)
 
 

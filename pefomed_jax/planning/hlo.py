@@ -9,7 +9,7 @@ _LINE = re.compile(r"^\s+(?:ROOT )?%?([\w.\-]+) = (.*)$")
 _CALLS = re.compile(r"(?:calls|to_apply|body|true_computation|false_computation)=%?([\w.\-]+)")
 _BRANCHES = re.compile(r"branch_computations=\{([^}]*)\}")
 _TRIPS = re.compile(r'"?known_trip_count"?:?\s*\{"?n"?:\s*"?(\d+)')
-_SIZES = {"pred": 1, "s4": 0.5, "u4": 0.5, "bf16": 2}
+_SIZES = {"pred": 1.0, "s4": 0.5, "u4": 0.5, "bf16": 2.0}
 _SHAPE = re.compile(r"\b(pred|bf16|[sufc]\d+\w*)\[([\d,]*)\]")
 
 
