@@ -5,6 +5,7 @@ Programs are compiled without optimisation: most tests compile for longer than t
 
 import os
 import pathlib
+from collections.abc import Iterator
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = (
@@ -27,7 +28,7 @@ import runs  # noqa: E402
 import samples  # noqa: E402
 
 from pefomed_jax.data import cache  # noqa: E402
-from pefomed_jax.training import loop  # noqa: E402
+from pefomed_jax.training import logging, loop  # noqa: E402
 
 SHARED = pathlib.Path(__file__).parents[1] / ".." / "shared"
 
@@ -45,6 +46,14 @@ def cache_folder(tmp_path_factory) -> pathlib.Path:
     """What tests prepare without naming a cache does not end up in the person's own."""
     cache.DEFAULT = str(tmp_path_factory.mktemp("cache"))
     return pathlib.Path(cache.DEFAULT)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def undrawn() -> Iterator[None]:
+    """No loss.png, which takes longer than a few steps, but inside `runs.drawn()`."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(logging, "draw_loss", lambda rows, path: None)
+        yield
 
 
 @pytest.fixture(scope="session")

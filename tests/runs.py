@@ -1,13 +1,17 @@
 """A data set of a few pictures and a run of a few steps on it, for tests of whole runs."""
 
+import contextlib
 import json
 import pathlib
+from collections.abc import Iterator
 
 import numpy as np
+import pytest
 from ml_collections import ConfigDict
 from PIL import Image
 
 from pefomed_jax import config as config_lib
+from pefomed_jax.training import figure, logging
 
 SETTINGS = {
     "weights.base": "random",
@@ -31,7 +35,6 @@ SETTINGS = {
     "eval.batch_size": 8,
     "eval.max_new_tokens": 4,
 }
-
 
 # over SETTINGS: few steps that move the answers, in layers that can be mixed up
 LEARNS = {
@@ -88,6 +91,14 @@ def flags(data: pathlib.Path, **settings: object) -> list[str]:
     flat = SETTINGS | {"data.dir": data, "data.cache": data / "cache"} | named
     fields = [f"--config.{key}={value}" for key, value in flat.items()]
     return ["--config=configs/vqa.py:tiny,data=pefomed", *fields]
+
+
+@contextlib.contextmanager
+def drawn() -> Iterator[None]:
+    """Inside, runs draw loss.png as they do for a person; in other tests they leave it out."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(logging, "draw_loss", figure.draw_loss)
+        yield
 
 
 def questions(data: pathlib.Path, folder: pathlib.Path) -> list[dict[str, object]]:

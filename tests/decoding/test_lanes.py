@@ -1,5 +1,7 @@
 """Several questions about one image in a row, against the same questions in rows of their own."""
 
+import functools
+
 import jax
 import numpy as np
 import pytest
@@ -37,10 +39,11 @@ def answers(model, params, batch, options, lanes):
     return jax.tree.map(np.asarray, make_generate(model, options, lanes)(params, batch))
 
 
-def alone(model, params, options):
-    """The answer to each question in a row of its own, in order."""
-    single = [one for row in rows() for one in row.split()]
-    return answers(model, params, samples.batch(CONFIG, single), options, 1)
+@pytest.fixture(scope="module")
+def alone(setup):
+    """alone(options): the answer to each question in a row of its own, in order."""
+    single = samples.batch(CONFIG, [one for row in rows() for one in row.split()])
+    return functools.cache(lambda options: answers(*setup, single, options, 1))
 
 
 def present():
@@ -59,18 +62,18 @@ def assert_same(packed, expected):
 
 
 @pytest.mark.parametrize("options", SETTINGS.values(), ids=SETTINGS)
-def test_a_row_of_questions_is_as_rows_of_one(setup, options):
+def test_a_row_of_questions_is_as_rows_of_one(setup, alone, options):
     model, params = setup
-    expected = alone(model, params, options)
+    expected = alone(options)
     assert len(np.unique(expected.tokens)) > 5
     batch = samples.batch(CONFIG, rows())
     assert_same(answers(model, params, batch, options, 3), expected)
 
 
 @pytest.mark.parametrize("name", ["greedy", "beams"])
-def test_stacked_layers_on_a_mesh(setup, name):
+def test_stacked_layers_on_a_mesh(setup, alone, name):
     model, params = setup
-    expected = alone(model, params, SETTINGS[name])
+    expected = alone(SETTINGS[name])
     mesh = mesh_lib.make({"data": 2, "fsdp": 2, "tensor": 2})
     with jax.set_mesh(mesh):
         tree = stack.stack(params)

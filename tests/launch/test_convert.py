@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 
+import forked
 import jax
 import numpy as np
 import pytest
@@ -26,7 +27,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 
 def launch(program, *args):
     """A program of launch/ on one device."""
-    environment = {key: value for key, value in os.environ.items() if key != "XLA_FLAGS"}
+    environment = os.environ | {"XLA_FLAGS": forked.UNOPTIMISED}
     command = [sys.executable, f"launch/{program}.py", *map(str, args)]
     return subprocess.run(
         command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 
+import forked
 import pytest
 import runs
 from data import mixed
@@ -37,7 +38,7 @@ def environment(tmp_path_factory):
         "JAX_COMPILATION_CACHE_DIR": str(tmp_path_factory.mktemp("programs")),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     }
-    return {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"} | programs
+    return os.environ | {"XLA_FLAGS": forked.UNOPTIMISED} | programs
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ PROGRAM = "launch/predict.py"
 
 
 def start(*args):
-    kept = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
+    kept = os.environ | {"XLA_FLAGS": forked.UNOPTIMISED}
     command_line = [sys.executable, PROGRAM, *args]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
     return subprocess.Popen(command_line, cwd=forked.ROOT, env=kept, text=True, **pipes)

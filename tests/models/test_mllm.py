@@ -179,21 +179,18 @@ def test_every_layer_and_key_draws_masks_of_its_own(model_config):
 def test_a_row_of_one_image_beside_rows_of_two(model_config):
     """An image that no slot names, as padding is, changes nothing; nor does one at the front."""
     model = mllm.build(model_config)
-    params = {"params": samples.params(model)}
+    params = samples.params(model)
     one = samples.batch(model_config, samples.rows(model_config, [[(3, 2)], [(4, 1)]]))
     spare = np.random.default_rng(1).integers(0, 256, one.images.shape, np.uint8)
     padded = one.replace(images=np.concatenate([one.images, spare], axis=1))
-    np.testing.assert_allclose(
-        model.apply(params, padded), model.apply(params, one), rtol=1e-5, atol=1e-6
-    )
+    expected = run(model, params, one)
+    np.testing.assert_allclose(run(model, params, padded), expected, rtol=1e-5, atol=1e-6)
     n = mllm.visual_tokens(model_config)
     second = np.where(one.image_slot >= 0, one.image_slot + n, -1).astype(np.int32)
     moved = one.replace(
         image_slot=second, images=np.concatenate([spare, one.images], axis=1)
     ).validate()
-    np.testing.assert_allclose(
-        model.apply(params, moved), model.apply(params, one), rtol=1e-5, atol=1e-6
-    )
+    np.testing.assert_allclose(run(model, params, moved), expected, rtol=1e-5, atol=1e-6)
 
 
 def test_rows_of_text_alone_need_no_image(model_config):

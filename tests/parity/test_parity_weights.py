@@ -1,9 +1,6 @@
 """The PyTorch peer's files come in, compute the same, train, and go back to PyTorch."""
 
 import functools
-import subprocess
-import sys
-from pathlib import Path
 
 import jax
 import numpy as np
@@ -12,6 +9,7 @@ import pytest
 pytest.importorskip("torch", reason="the comparisons with PyTorch need torch")
 pytest.importorskip("peft", reason="the comparisons with PyTorch need peft")
 
+import forked
 import peer as peer_lib
 import torch
 from peft import PeftModel
@@ -22,7 +20,6 @@ from pefomed_jax.parallel import mesh as mesh_lib
 from pefomed_jax.training import agree, convert, restore
 from pefomed_jax.weights import bundle
 
-ROOT = Path(__file__).parents[2]
 TOLERANCE = 5e-5
 # raised inside peft
 pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
@@ -43,10 +40,17 @@ def made(module, tmp_path_factory):
     return files, reference, preset
 
 
-def verify(files, reference, *flags):
-    program = [sys.executable, ROOT / "launch" / "verify.py", *flags]
-    arguments = ["--weights", files, "--reference", reference]
-    return subprocess.run([*program, *arguments], capture_output=True, text=True, check=False)
+@pytest.fixture
+def verify(programs, tmp_path):
+    """verify(files, reference, *flags): exit code and output of `launch/verify.py`."""
+
+    def run(files, reference, *flags):
+        args, log = [f"--weights={files}", f"--reference={reference}", *flags], tmp_path / "log"
+        process = forked.start("launch/verify.py", args, programs, log)
+        process.join()
+        return process.exitcode, log.read_text()
+
+    return run
 
 
 @pytest.mark.parametrize("seed", [0, 3, *(pytest.param(s, marks=pytest.mark.slow) for s in (1, 2))])
@@ -81,33 +85,40 @@ def restore_sizes(config):
     return llm.kv_heads, llm.tie_embeddings
 
 
-def test_the_command_says_yes_and_no(made, tmp_path):
+def test_the_command_says_yes_and_no(made, verify):
     files, reference, _ = made
-    done = verify(files, reference)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "within 5e-05" in done.stdout
+    code, said = verify(files, reference)
+    assert code == 0, said
+    assert "within 5e-05" in said
     path = files / "adapter" / "adapter_model.safetensors"
     whole, arrays = path.read_bytes(), load_file(path)
     name = next(key for key in arrays if "v_proj.lora_B" in key)
     arrays[name].flat[0] += 0.02
     save_file(arrays, path, {"format": "pt"})
-    done = verify(files, reference, "--all")
+    code, said = verify(files, reference, "--all")
     path.write_bytes(whole)
-    assert done.returncode == 1
-    assert "TOO FAR" in done.stdout
-    assert all("TOO FAR" not in line for line in done.stdout.splitlines() if "vit_out" in line)
+    assert code == 1
+    assert "TOO FAR" in said
+    assert all("TOO FAR" not in line for line in said.splitlines() if "vit_out" in line)
 
 
+# fewer optimizer steps where one takes long: what they add to shows at `tiny`
 @pytest.mark.parametrize(
-    "name", ["tiny", *(pytest.param(n, marks=pytest.mark.slow) for n in ("small", "medium"))]
+    ("name", "steps"),
+    [
+        ("tiny", 10),
+        pytest.param("small", 4, marks=pytest.mark.slow),
+        pytest.param("medium", 2, marks=pytest.mark.slow),
+    ],
 )
-def test_the_presets_of_the_bench(shared, tmp_path, name):
-    for command, out in (("export", "files"), ("reference", "reference.npz")):
-        arguments = ["--preset", name, "--out", tmp_path / out]
-        script = [sys.executable, "-W", "ignore", shared / "bench" / "peer_torch.py", command]
-        subprocess.run([*script, *arguments], check=True, capture_output=True)
-    done = verify(tmp_path / "files", tmp_path / "reference.npz")
-    assert done.returncode == 0, done.stdout + done.stderr
+def test_the_presets_of_the_bench(module, tmp_path, verify, name, steps):
+    preset, parse = module.load_preset(name), module.parser().parse_args
+    files, reference = tmp_path / "files", tmp_path / "reference.npz"
+    module.cmd_export(parse(["export", f"--preset={name}", f"--out={files}"]), preset)
+    options = [f"--preset={name}", f"--out={reference}", f"--steps={steps}", "--new=1"]
+    module.cmd_reference(parse(["reference", *options]), preset)
+    code, said = verify(files, reference)
+    assert code == 0, said
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,7 @@ import io
 
 import numpy as np
 import pytest
+import runs
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -28,7 +29,8 @@ def test_going_on_cuts_rows_and_events(tmp_path):
     log = logging.Log(tmp_path, 4, 10, 5)
     for step in range(5, 11):
         log.step(row(step, **({"val_loss": 1.0} if step == 10 else {})))
-    log.close()
+    with runs.drawn():
+        log.close()
     lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
     assert len(lines) == 10
     assert steps_of(tmp_path, "train/loss") == list(range(1, 11))

@@ -26,7 +26,7 @@ def whole(data, tmp_path_factory):
     """(folder, what it printed) of an uninterrupted run of 6 steps."""
     folder = tmp_path_factory.mktemp("runs") / "whole"
     said = io.StringIO()
-    with contextlib.redirect_stdout(said):
+    with contextlib.redirect_stdout(said), runs.drawn():
         assert loop.run(runs.config(data), folder) == 0
     return folder, said.getvalue()
 
@@ -154,10 +154,13 @@ def test_raised_steps_go_on(data, tmp_path, capsys):
         loop.run(runs.config(data, optimizer__lr=1e-3), tmp_path)
 
 
-def test_a_run_goes_on_on_another_mesh(finished, data, tmp_path):
-    """Two steps with fsdp=4 and tensor=2, four with data=8: the losses of the run on data=8."""
-    mesh = {"mesh__data": 1, "mesh__fsdp": 4, "mesh__tensor": 2}
-    assert loop.run(runs.config(data, train__steps=2, **mesh), tmp_path) == 0
+def test_a_run_goes_on_on_another_mesh(finished, data, tmp_path, monkeypatch):
+    """Two steps or three with fsdp=4 and tensor=2, then data=8: the losses of the run on data=8."""
+    first = {"mesh__data": 1, "mesh__fsdp": 4, "mesh__tensor": 2, "train__eval_every": 6}
+    with monkeypatch.context() as patch:
+        stop_after(patch, 2)
+        assert loop.run(runs.config(data, **first), tmp_path) == loop.INTERRUPTED
+    assert run_folder.latest_step(tmp_path / "checkpoints") in (2, 3)
     assert loop.run(runs.config(data), tmp_path) == 0
     losses = [[row["loss"] for row in runs.rows(folder)] for folder in (tmp_path, finished)]
     np.testing.assert_allclose(losses[0], losses[1], rtol=1e-5)
