@@ -5,18 +5,17 @@ handler of Python runs and the words are JAX's. So the work is done by a child. 
 hands signals on, and turns such an end into a line and an exit code.
 """
 
-import ctypes
 import os
 import signal
 import socket
 import sys
 from typing import NoReturn
 
+from pefomed_jax.parallel.guard import die_with
 from pefomed_jax.parallel.join import Place
 
 LOST = 76  # exit code: another process of the run is gone; the same command goes on
 JOINED = b"joined\n"
-PR_SET_PDEATHSIG = 1
 
 
 class Supervised:
@@ -41,9 +40,7 @@ def begin(here: Place) -> Supervised:
         _watch(child, here, reads)
     os.close(reads)
     os.setpgid(0, 0)  # a terminal's ctrl-C comes through the parent, once
-    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it went before that
-        os._exit(1)
+    die_with(parent)()
     return Supervised(here, writes)
 
 
