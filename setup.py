@@ -70,6 +70,9 @@ setup(
         "dicom": DICOM,  # compressed DICOM images, by decoders of permissive licences
         "parquet": ["pyarrow>=14"],  # PathVQA as the Hub has it
         "cuda13": ["jax[cuda13]"],
+        # compilers for devices that are not here, for launch/plan.py
+        "plan-cuda": ["jax[cuda13]"],
+        "plan-tpu": ["libtpu>=0.0.52"],
         "tpu": ["jax[tpu]"],
     },
     classifiers=[

@@ -199,6 +199,7 @@ def _7b(c: ConfigDict) -> None:
         | dict(norm_eps=1e-5, rope_theta=10000.0, rope_scaling=(), tie_embeddings=False)
     )
     c.model.update(dtype="bfloat16", base_dtype="bfloat16", scan=True, remat="full")
+    c.mesh.update(data=1, fsdp=-1)  # weights split over all devices there are
     c.weights.base = ""
     c.tokenizer = ""
     c.data.source = {"caption": STAGE_1, "vqa": "vqa_rad", "mrg": "iu_xray"}[c.task]

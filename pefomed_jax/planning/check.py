@@ -59,7 +59,7 @@ def needed(pieces: setup.Setup, shape: Bucket) -> int:
 
 
 def _assembled(config: ConfigDict, pieces: setup.Setup) -> setup.Setup:
-    return setup.assemble(config, mesh_lib.make(config.mesh, pieces.mesh.devices.flatten()))
+    return setup.assemble(config, mesh_lib.make(config.mesh, list(pieces.mesh.devices.flat)))
 
 
 def bound(pieces: setup.Setup, shape: Bucket) -> int:

@@ -22,9 +22,13 @@ from pefomed_jax.planning.memory import Memory, a_device, held
 from pefomed_jax.training.setup import Setup
 
 PROGRAMS = ("step", "generation")
-# XLA's CPU pipeline hoists float32 copies of all stacked bf16 weights out of the layer loop, which
-# no accelerator does: 13.5 GB of temporaries that are none there. For figures, not for running.
-PORTABLE = {"xla_disable_hlo_passes": "while-loop-invariant-code-motion"}
+# For figures, not for running. XLA's CPU pipeline hoists float32 copies of all stacked bf16 weights
+# out of the layer loop, which no accelerator does: 13.5 GB of temporaries that are none there. Its
+# GPU pipeline chooses tiles of Triton products by trying them, for which there is no device: cuBLAS.
+PORTABLE = {
+    "cpu": {"xla_disable_hlo_passes": "while-loop-invariant-code-motion"},
+    "gpu": {"xla_gpu_enable_triton_gemm": False},
+}
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
@@ -95,7 +99,7 @@ def needed(pieces: Setup, program: str, shape: Bucket, portable: bool = False) -
         return error.memory.total
 
 
-def _merged(pieces: Setup, params: Any, memory: Memory, options: dict[str, str] | None) -> Any:
+def _merged(pieces: Setup, params: Any, memory: Memory, options: dict[str, Any] | None) -> Any:
     arguments = params, pieces.config.lora.alpha, merge.fuses()
     made = _compile(merge.merged.lower(*arguments), memory, options)
     return jax.tree.map(
@@ -114,12 +118,11 @@ def _cache(pieces: Setup, batch: Any, params: Any) -> int:
     return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves((cache.k, cache.v)))
 
 
-def _options(pieces: Setup, portable: bool) -> dict[str, str] | None:
-    on_cpu = pieces.mesh.devices.flat[0].platform == "cpu"
-    return PORTABLE if portable and on_cpu else None
+def _options(pieces: Setup, portable: bool) -> dict[str, Any] | None:
+    return PORTABLE.get(pieces.mesh.devices.flat[0].platform) if portable else None
 
 
-def _compile(lowered: Any, memory: Memory, options: dict[str, str] | None) -> Any:
+def _compile(lowered: Any, memory: Memory, options: dict[str, Any] | None) -> Any:
     try:
         return lowered.compile(compiler_options=options)
     except JaxRuntimeError as error:

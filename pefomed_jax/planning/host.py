@@ -43,7 +43,7 @@ def _left(folder: pathlib.Path, limit: str, used: str) -> float:
     try:
         most, now = (folder / limit).read_text().strip(), (folder / used).read_text().strip()
         cached = _cached(folder)
-        return float("inf") if most == "max" else max(0.0, int(most) - int(now) + cached)
+        return float("inf") if most == "max" else max(0.0, float(int(most) - int(now) + cached))
     except (OSError, ValueError):
         return float("inf")
 

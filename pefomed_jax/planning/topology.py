@@ -90,8 +90,8 @@ def parse(name: str) -> Topology:
     """The topology of a name. Raises UserError, one line, for a name or a shape that is none."""
     kind, _, rest = name.strip().lower().partition(":")
     if kind not in CHIPS:
-        known = ", ".join(CHIPS)
-        raise UserError(f"--topology={name}: '{kind}' is not one of {known}{nearest(kind, CHIPS)}")
+        near = nearest(kind, [k for k in CHIPS if k.startswith(kind)] or CHIPS)
+        raise UserError(f"--topology={name}: '{kind}' is not one of {', '.join(CHIPS)}{near}")
     chip = CHIPS[kind]
     if not chip.dims:
         if not re.fullmatch(r"|[1-9]\d*", rest):

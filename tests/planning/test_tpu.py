@@ -9,7 +9,7 @@ import pytest
 from pefomed_jax import config as config_lib
 from pefomed_jax.planning import table, topology, worker
 
-PLANS = pathlib.Path(__file__).parents[2] / "docs" / "plans"
+PLANS = pathlib.Path(__file__).parents[2] / "docs" / "plans" / "tpu.json"
 
 pytestmark = [
     pytest.mark.slow,
@@ -24,7 +24,8 @@ def test_a_step_of_seven_billion_on_four_chips():
     config = config_lib.make("mrg", "7b")
     config.mesh.data, config.mesh.fsdp, config.train.batch_size = 1, -1, 8
     found = worker.ask(config, topology.parse("v5e:2x2"), ["step"])
-    (known,) = json.loads((PLANS / "mrg_v5e2x2_8.json").read_text())
+    wanted = {"name": "mrg:7b", "topology": "v5e:2x2", "batch": 8}
+    (known,) = (p for p in json.loads(PLANS.read_text()) if wanted.items() <= p.items())
     new, old = (plan["programs"]["step"] for plan in (found, known))
     for kind in table.KINDS:
         assert new["memory"][kind] == pytest.approx(old["memory"][kind], rel=0.05), kind
