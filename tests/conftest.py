@@ -3,6 +3,8 @@
 Programs are compiled without optimisation: most tests compile for longer than they compute.
 """
 
+import contextlib
+import io
 import os
 import pathlib
 from collections.abc import Iterator
@@ -92,6 +94,15 @@ def trained_run(pictures, tmp_path_factory) -> pathlib.Path:
     assert loop.run(runs.config(pictures, **runs.LEARNS), folder) == 0
     assert len({row["prediction"] for row in runs.questions(pictures, folder)}) > 1
     return folder
+
+
+@pytest.fixture(scope="session")
+def whole_run(pictures, tmp_path_factory) -> tuple[pathlib.Path, str]:
+    """(folder, what it printed) of an uninterrupted run of 6 steps; not to be changed."""
+    folder, said = tmp_path_factory.mktemp("whole") / "run", io.StringIO()
+    with contextlib.redirect_stdout(said), runs.drawn():
+        assert loop.run(runs.config(pictures), folder) == 0
+    return folder, said.getvalue()
 
 
 @pytest.fixture

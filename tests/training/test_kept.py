@@ -25,11 +25,10 @@ def losses(folder):
     return np.asarray([row["loss"] for row in runs.rows(folder)])
 
 
-@pytest.fixture(scope="module")
-def plain(data, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("runs") / "plain"
-    assert loop.run(runs.config(data), folder) == 0
-    return folder
+@pytest.fixture
+def plain(whole_run):
+    """A run over files, of the same pictures."""
+    return whole_run[0]
 
 
 def test_kept_squares_change_no_bit(data, plain, tmp_path, capsys):

@@ -1,7 +1,5 @@
 """Whole runs of a few steps: what they leave, how they go on, what they refuse."""
 
-import contextlib
-import io
 import json
 
 import numpy as np
@@ -16,29 +14,19 @@ from pefomed_jax.training import loop
 pytestmark = pytest.mark.usefixtures("compiled_once")
 
 
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    return runs.write_pictures(tmp_path_factory.mktemp("data"))
-
-
-@pytest.fixture(scope="module")
-def whole(data, tmp_path_factory):
-    """(folder, what it printed) of an uninterrupted run of 6 steps."""
-    folder = tmp_path_factory.mktemp("runs") / "whole"
-    said = io.StringIO()
-    with contextlib.redirect_stdout(said), runs.drawn():
-        assert loop.run(runs.config(data), folder) == 0
-    return folder, said.getvalue()
+@pytest.fixture
+def data(pictures):
+    return pictures
 
 
 @pytest.fixture
-def finished(whole):
+def finished(whole_run):
     """The folder of the uninterrupted run; not to be changed."""
-    return whole[0]
+    return whole_run[0]
 
 
-def test_a_run_says_what_it_does(whole):
-    said = whole[1]
+def test_a_run_says_what_it_does(whole_run):
+    said = whole_run[1]
     assert "total trainable" in said
     assert said.index("total trainable") < said.index("24 training, 8 validation, 8 test cases")
     assert "step 6/6  loss" in said
