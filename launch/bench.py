@@ -16,6 +16,7 @@ Weights are random; LoRA (q and v, rank 64, alpha 16, no dropout) and the connec
 import argparse
 import functools
 import json
+import os
 import resource
 import statistics
 import sys
@@ -28,14 +29,14 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from pefomed_jax import cli
 from pefomed_jax import config as config_lib
 from pefomed_jax.batch import Batch
 from pefomed_jax.decoding import merge
 from pefomed_jax.decoding.generate import make_generate
 from pefomed_jax.decoding.options import Options
-from pefomed_jax.parallel.share import place
 from pefomed_jax.models import mllm
-from pefomed_jax.parallel import paths
+from pefomed_jax.parallel import join, paths, share, together
 from pefomed_jax.training import flops, setup
 
 PREFIX = 8  # BOS and the tokens in front of the image
@@ -68,6 +69,9 @@ def parse(argv: list[str]) -> argparse.Namespace:
     add("--steps", type=int, default=10, help="timed units")
     add("--warmup", type=int, default=2, help="units before that, the first one compiles")
     add("--seed", type=int, default=0)
+    add("--coordinator", default="", help="of several processes: HOST:PORT of process 0, with")
+    add("--num_processes", type=int, help="how many, and")
+    add("--process_id", type=int, help="which one; all times are then those of process 0")
     args = parser.parse_args(argv)
     if args.answer is None:
         args.answer = 10 if args.branches else 64
@@ -161,7 +165,8 @@ class Train:
         host = fixed_batch(config, args, args.answer)
         weights = random_weights(pieces.base, args.seed)
         self.state, self.frozen = pieces.first_state(weights), pieces.frozen(weights)
-        self.step, self.batch = pieces.jit_step(), place(host, pieces.mesh)
+        self.step = pieces.jit_step()
+        self.batch = share.place(share.cut(host, pieces.mesh), pieces.mesh)
         self.tokens = host.tokens.size
         self.implementation = pieces.model.compute.implementation
         self.flops = flops.cost(pieces.params, pieces.labels, config.model).step(host)
@@ -183,7 +188,8 @@ class Generate:
 
     def __init__(self, config: ConfigDict, args: argparse.Namespace):
         pieces = setup.assemble(config)
-        self.batch = place(fixed_batch(config, args, 1), pieces.mesh)
+        host = fixed_batch(config, args, 1)
+        self.batch = share.place(share.cut(host, pieces.mesh), pieces.mesh)
         weights = random_weights(pieces.params, args.seed)
         dtype = pieces.model.compute.dtype
         self.params = merge.prepare(weights, config.lora.alpha, dtype)
@@ -195,12 +201,13 @@ class Generate:
         self.generate = make_generate(self.model, Options(self.new), self.lanes)
 
     def __call__(self) -> int:
-        return int(self.generate(self.params, self.batch).tokens[0, -1])
+        return int(share.whole(self.generate(self.params, self.batch).tokens)[0, -1])
 
     def figures(self, seconds: float) -> dict[str, Any]:
         """The time up to the first token, and new tokens a second after it."""
         first = make_generate(self.model, Options(1), self.lanes)
-        times = [timed(lambda: first(self.params, self.batch).tokens.item(0))[1] for _ in range(4)]
+        once = lambda: share.whole(first(self.params, self.batch).tokens)[0, 0]  # noqa: E731
+        times = [timed(once)[1] for _ in range(4)]
         prefill = statistics.median(times[1:])
         rest = max(seconds - prefill, 0.0)
         rate = self.answers * (self.new - 1) / rest if rest else None  # None: lost in the noise
@@ -216,7 +223,7 @@ def timed(unit: Callable[[], Any]) -> tuple[Any, float]:
 
 def memory() -> dict[str, float]:
     """Peak memory in MiB: of the process, and of the first device where it tells."""
-    stats = jax.devices()[0].memory_stats() or {}
+    stats = jax.local_devices()[0].memory_stats() or {}
     rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     peak = stats.get("peak_bytes_in_use")
     return {"peak_rss_mb": rss} | ({} if peak is None else {"peak_device_mb": peak / 2**20})
@@ -265,6 +272,13 @@ def serve(unit: Train | Generate, args: argparse.Namespace, first: float) -> Non
 
 def main(argv: list[str]) -> None:
     args = parse(argv)
+    place = {name: vars(args).pop(name) for name in join.FLAGS}
+    here = join.place(place | {"join_timeout": 300, "heartbeat": 10}, os.environ)
+    together.run(here, lambda: measure(args), stops=False, said=cli.said)
+
+
+def measure(args: argparse.Namespace) -> None:
+    """Does what the command line asks for."""
     config = make_config(args)
     mesh = setup.assemble(config).mesh
     with jax.set_mesh(mesh):

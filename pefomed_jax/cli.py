@@ -37,7 +37,7 @@ def run(main: Callable[[], int | None], stops: bool = False) -> NoReturn:
         if not flags.FLAGS["verbosity"].present:
             logging.set_verbosity(logging.WARNING)  # checkpoints tell a page a save otherwise
         try:
-            code = together.run(main, stops, said)
+            code = together.run(join.at_once(), main, stops, said)
         except KeyboardInterrupt as error:
             line, code = said(error)
             print(line, file=sys.stderr, flush=True)

@@ -63,7 +63,7 @@ def answer(
         keys = ()
         if key is not None:
             names = _names(cases, len(placed.tokens) * lanes)
-            own = names if mesh is None else names[list(share.mine(mesh, len(names)))]
+            own = names if mesh is None else share.cut(names, mesh)
             keys = (_case_keys(key, share.place(own, mesh)),)
         answers = share.whole(generate(params, placed, *keys))
         there = [(case, i) for i, case in enumerate(cases) if case is not None]

@@ -126,6 +126,7 @@ def lost(error: BaseException, heartbeat: int) -> None:
 
 def leave() -> None:
     """Returns when all are through; then the run is over."""
+    wait("through")  # still told of a failure
     if jax.distributed.is_initialized():
         _left.set()
         for thread in _looking:  # a thread inside JAX at Python's end aborts the process

@@ -19,6 +19,11 @@ def mine(mesh: Mesh, size: int) -> tuple[int, ...]:
     return tuple(sorted({i for part in _parts(mesh, size) for i in range(*part)}))
 
 
+def cut(tree: Any, mesh: Mesh) -> Any:
+    """Of a whole batch on the host, the rows that `place` wants of this process."""
+    return jax.tree.map(lambda x: x[list(mine(mesh, len(x)))], tree)
+
+
 def place(tree: Any, mesh: Mesh | None) -> Any:
     """A batch on the devices, each process bringing the rows that `mine` names, in that order."""
     if mesh is None:

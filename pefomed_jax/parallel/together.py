@@ -12,13 +12,16 @@ from pefomed_jax.parallel import join, supervise
 Said = Callable[[BaseException], tuple[str, int] | None]
 
 
-def run(main: Callable[[], int | None], stops: bool, said: Said) -> int | None:
-    """`main()`; in a run of several processes after joining the others and before leaving them.
+def run(
+    here: join.Place | None, main: Callable[[], int | None], stops: bool, said: Said
+) -> int | None:
+    """`main()`; where `here` is a place in a run of several processes, after joining the others
+    and before leaving them.
 
     There what is written on the standard output is written by process 0 alone, and an error ends
     all processes with its line. `stops`: of `join.join`.
     """
-    if (here := join.at_once()) is None:
+    if here is None:
         return main()
     child = supervise.begin(here)
     from pefomed_jax.parallel import hosts  # imported late: no JAX in the parent
