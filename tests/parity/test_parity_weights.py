@@ -107,7 +107,7 @@ def test_the_command_says_yes_and_no(made, verify):
     ("name", "steps"),
     [
         ("tiny", 10),
-        pytest.param("small", 4, marks=pytest.mark.slow),
+        pytest.param("small", 10, marks=pytest.mark.slow),
         pytest.param("medium", 2, marks=pytest.mark.slow),
     ],
 )
