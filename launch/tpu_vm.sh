@@ -167,8 +167,10 @@ MOUNT='if ! mountpoint -q /bucket; then
         sudo apt-get update -qq && sudo apt-get install -qq -y gcsfuse >/dev/null
     fi
     sudo mkdir -p /bucket && sudo chown "$(id -u)" /bucket
-    # a checkpoint is finished by renaming its folder
-    gcsfuse --implicit-dirs --rename-dir-limit=200000 "$BUCKET" /bucket
+    # a checkpoint is finished by renaming its folder; every host has to see at once what another
+    # wrote, where gcsfuse would take its own memory of the bucket for true, on large hosts for ever
+    gcsfuse --implicit-dirs --rename-dir-limit=200000 --metadata-cache-ttl-secs=0 \
+        --metadata-cache-negative-ttl-secs=0 "$BUCKET" /bucket
 fi
 '
 

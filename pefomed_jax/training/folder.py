@@ -13,6 +13,7 @@ import io
 import json
 import os
 import pathlib
+import secrets
 import socket
 import time
 from typing import Any
@@ -77,15 +78,20 @@ def lock(folder: pathlib.Path) -> io.TextIOBase:
 
 
 def check_shared(folder: pathlib.Path) -> None:
-    """Raises UserError where this process does not see the folder that process 0 has locked."""
-    owner, path = hosts.first_says((folder / ".lock").read_text), folder / ".lock"
+    """Raises UserError where this process does not see what process 0 writes into the folder.
+
+    That is a file of its own, new and closed: a bucket that is mounted as a folder shows other
+    hosts a file only once it is closed, and the lock stays open.
+    """
+    path, sign = folder / ".shared", secrets.token_hex(8)
+    written = hosts.first_says(lambda: whole.write(path, sign) or sign)
     until = time.monotonic() + SEEN_SECONDS
-    while not (path.exists() and path.read_text() == owner):
+    while not (path.exists() and path.read_text() == written):
         if time.monotonic() > until:
             raise UserError(
                 f"--workdir={folder} is not one folder: process 0 writes where process "
                 f"{jax.process_index()} on {socket.gethostname()} does not see it; give a folder "
-                "on a disk that all hosts share (NFS, a mounted bucket)"
+                "on a disk that all hosts share (NFS, a bucket mounted without a cache of metadata)"
             )
         time.sleep(0.1)
 

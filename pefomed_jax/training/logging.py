@@ -7,6 +7,7 @@ the progress line and to TensorBoard.
 import contextlib
 import io
 import json
+import os
 import pathlib
 import shutil
 import sys
@@ -31,7 +32,7 @@ class Log:
     def __init__(self, folder: pathlib.Path, step: int, steps: int, every: int):
         self.folder, self.steps, self.every = folder, steps, every
         self.rows = run_folder.cut_rows(folder / "metrics.jsonl", step)
-        self._file = (folder / "metrics.jsonl").open("a", encoding="utf-8")
+        self._file = self._opened()
         self._board = _rebuild_board(folder / "tensorboard", self.rows)
         self._progress = Progress(steps, sys.stdout)
         self._drawn = 0.0
@@ -61,6 +62,18 @@ class Log:
                 self._board.add_scalar(f"speed/{name}", value, row["step"])
             if time.monotonic() - self._drawn > REDRAW_SECONDS:
                 self.draw()
+
+    def keep(self) -> None:
+        """Makes sure of the rows so far, as a checkpoint is about to rely on them.
+
+        A bucket that is mounted as a folder takes a file over only when it is closed.
+        """
+        os.fsync(self._file.fileno())
+        self._file.close()
+        self._file = self._opened()
+
+    def _opened(self) -> io.TextIOWrapper:
+        return (self.folder / "metrics.jsonl").open("a", encoding="utf-8")
 
     def say(self, text: str) -> None:
         """A line of its own, which stays."""
@@ -111,7 +124,7 @@ class Silent:
     def step(self, *_: Any) -> None:
         """Records nothing."""
 
-    say = overwrite = draw = close = step
+    say = overwrite = draw = keep = close = step
 
     @contextlib.contextmanager
     def aside(self) -> Iterator[None]:

@@ -249,6 +249,7 @@ class Run:
         self.log.step(row, done, self.peak, compiled)
         with self.log.aside():
             if self._due(step) or self.stop.asked:
+                self.log.keep()
                 self.checkpoints.save(step, self.state, score=score, extra=self.data)
             if score is not None:
                 said = f"{select_by(self.config)} {abs(score):.3f}"

@@ -43,6 +43,12 @@ def test_the_template_is_complete_and_passes_the_schema():
     run = pod(made)["containers"][0]
     mounted = {volume["name"] for volume in pod(made)["volumes"]}
     assert {mount["name"] for mount in run["volumeMounts"]} == mounted
+    (options,) = [
+        v["csi"]["volumeAttributes"]["mountOptions"] for v in pod(made)["volumes"] if "csi" in v
+    ]
+    assert {"metadata-cache:ttl-secs:0", "metadata-cache:negative-ttl-secs:0"} < {
+        *options.split(",")
+    }
 
 
 @pytest.mark.parametrize(

@@ -69,7 +69,8 @@ def test_from_nothing_to_a_run_and_back(cloud, checkout):
         assert (home / "pefomed/program.py").exists()
         assert not (home / "pefomed/ignored").exists()
         asked = (home / "asked").read_text()
-        assert "gcsfuse --implicit-dirs --rename-dir-limit=200000 films /bucket" in asked
+        assert "gcsfuse --implicit-dirs --rename-dir-limit=200000 --metadata-cache-ttl" in asked
+        assert "-secs=0 --metadata-cache-negative-ttl-secs=0 films /bucket" in asked
         assert f"--editable {home}/pefomed[tpu]" in asked
         assert "[0] start 2 --x=('a', 1)" in log
         assert log.count("ended with 76: another process of the run was lost") == 2

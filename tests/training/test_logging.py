@@ -1,6 +1,7 @@
 """The progress line, its speeds, and what survives a restart."""
 
 import io
+import json
 
 import numpy as np
 import pytest
@@ -37,6 +38,19 @@ def test_going_on_cuts_rows_and_events(tmp_path):
     assert steps_of(tmp_path, "val/loss") == [10]
     with Image.open(tmp_path / "loss.png") as picture:
         assert picture.width > 300
+
+
+def test_rows_that_a_checkpoint_relies_on_lie_in_a_file_that_was_closed(tmp_path, monkeypatch):
+    """A bucket that is mounted as a folder takes over nothing before."""
+    log, closed = logging.Log(tmp_path, 0, 10, 5), []
+    log.step(row(1))
+    monkeypatch.setattr(logging.os, "fsync", lambda number: closed.append(log._file))
+    log.keep()
+    assert [file.closed for file in closed] == [True]
+    log.step(row(2))
+    log.close()
+    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [1, 2]
 
 
 def test_progress_line_counts_useful_tokens_and_mfu(monkeypatch):

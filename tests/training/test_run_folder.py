@@ -91,3 +91,16 @@ def test_the_lock_names_its_owner_and_ends_with_the_process(tmp_path):
         owner.kill()
         owner.communicate()
     folder.lock(tmp_path).close()
+
+
+def test_what_all_hosts_must_see_is_a_new_file_that_is_closed(tmp_path, monkeypatch):
+    """A mounted bucket shows others neither what is still open, as the lock is, nor half a file."""
+    with folder.lock(tmp_path):
+        folder.check_shared(tmp_path)
+        first = (tmp_path / ".shared").read_text()
+        folder.check_shared(tmp_path)
+        assert (tmp_path / ".shared").read_text() != first, "an older start's says nothing"
+        monkeypatch.setattr(folder.hosts, "first_says", lambda value: "another")
+        monkeypatch.setattr(folder, "SEEN_SECONDS", 0)
+        with pytest.raises(UserError, match=r"--workdir=.* is not one folder: .*all hosts share"):
+            folder.check_shared(tmp_path)
