@@ -36,6 +36,7 @@ def run(main: Callable[[], int | None], stops: bool = False) -> NoReturn:
     def guarded(_: Sequence[str]) -> NoReturn:
         if not flags.FLAGS["verbosity"].present:
             logging.set_verbosity(logging.WARNING)  # checkpoints tell a page a save otherwise
+        signal.signal(signal.SIGTERM, join.interrupt)
         try:
             code = together.run(join.at_once(), main, stops, said)
         except KeyboardInterrupt as error:

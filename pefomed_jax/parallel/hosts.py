@@ -37,6 +37,11 @@ def is_first() -> bool:
     return jax.process_index() == 0
 
 
+def devices() -> int:
+    """How many this process drives; JAX gathers what all have only where all have as many."""
+    return jax.local_device_count()
+
+
 def first_says(value: Callable[[], Any]) -> Any:
     """What `value()` is in process 0 (JSON), known to all; only that one calls it."""
     if not several():

@@ -11,6 +11,7 @@ import os
 import pathlib
 import signal
 from collections.abc import Mapping
+from typing import NoReturn
 
 from absl import flags
 
@@ -118,6 +119,8 @@ def join(here: Place, stops: bool) -> None:
     if jax.distributed.is_initialized():
         return
     jax.config.update("jax_enable_preemption_service", stops)
+    for number in (signal.SIGTERM, signal.SIGINT):  # Python's wait until JAX comes back
+        signal.signal(number, signal.SIG_DFL)
     try:
         jax.distributed.initialize(
             here.coordinator,
@@ -131,13 +134,22 @@ def join(here: Place, stops: bool) -> None:
         reason = str(error).strip().split("\n")[0]
         if here.by == TPU:
             print(f"one process: {TPU} name no other ({reason})")
+            signal.signal(signal.SIGTERM, interrupt)
             return
         raise UserError(
             f"{here.said} cannot join by {here.by} ({reason}); is the port of the coordinator "
             f"{here.coordinator or ''} free, and the run started once?"
         ) from error
-    if not stops:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    if not stops or jax.process_count() == 1:  # JAX has taken it, and nobody will ask JAX
+        signal.signal(signal.SIGTERM, interrupt)
+
+
+def interrupt(number: int, _: object) -> NoReturn:
+    """A SIGTERM is as ctrl-C where nothing waits for it to save; a second one ends at once."""
+    signal.signal(number, signal.SIG_DFL)
+    raise KeyboardInterrupt
 
 
 def at_once() -> Place | None:

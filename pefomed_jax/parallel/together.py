@@ -30,6 +30,7 @@ def run(
         join.join(here, stops)
         child.joined()
         hosts.watch()
+        hosts.check_same({"number of devices": hosts.devices()})
         if not hosts.is_first():
             sys.stdout = open(os.devnull, "w")  # noqa: SIM115
         code = main()

@@ -126,7 +126,8 @@ class Run:
             with self.stop:
                 self.train()
                 self.checkpoints.wait()
-            if self.stop.asked:
+                stops = self.stop.at(self.steps + 1)  # while the last step was evaluated
+            if stops:
                 step = int(self.state.step)
                 self.log.say(f"stopped and saved at step {step}; the same command goes on")
                 return INTERRUPTED

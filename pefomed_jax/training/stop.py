@@ -6,7 +6,7 @@ from typing import Any
 
 from jax.experimental import multihost_utils
 
-from pefomed_jax.parallel import hosts
+from pefomed_jax.parallel import hosts, join
 
 
 class Stop:
@@ -29,7 +29,7 @@ class Stop:
 
     def __enter__(self) -> "Stop":
         if hosts.several():
-            self._old[signal.SIGTERM] = signal.SIG_DFL
+            self._old[signal.SIGTERM] = join.interrupt  # nobody asks JAX any more after this
             self._old[signal.SIGINT] = signal.signal(signal.SIGINT, self._tell_jax)
         else:
             for number in (signal.SIGTERM, signal.SIGINT):

@@ -105,6 +105,8 @@ def ends(body, *args):
 def test_ctrl_c_and_a_path_that_does_not_serve_are_one_line(tmp_path):
     done = ends("raise KeyboardInterrupt")
     assert (done.returncode, done.stderr) == (75, "interrupted; the same command goes on\n")
+    done = ends("import os; os.kill(os.getpid(), 15)")
+    assert (done.returncode, done.stderr) == (75, "interrupted; the same command goes on\n")
     done = ends(f"open({str(tmp_path)!r}, 'w')")
     assert done.returncode == 1
     assert done.stderr.startswith(f"error: {tmp_path}: Is a directory;")

@@ -124,6 +124,20 @@ def test_sigterm_of_one_saves_all(two, data, programs, tmp_path):
 
 
 @pytest.mark.slow
+def test_sigterm_while_the_test_cases_are_answered(data, programs, tmp_path):
+    """Nothing is left to be saved: both leave at once, and answer them when they are back."""
+    args = [*runs.flags(data, mesh__fsdp=2), f"--workdir={tmp_path}"]
+    with together.start(2, args, **programs) as processes:
+        processes.wait_for((tmp_path / "predictions.jsonl").exists)
+        processes.running[1].send_signal(signal.SIGTERM)
+        ends = processes.ended(LEAVE)
+    assert [code for code, _ in ends] == [75, 75], ends
+    assert "interrupted; the same command goes on" in ends[0][1]
+    assert not (tmp_path / "results.json").exists()
+    trained(2, args, programs)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [2, 4])
 def test_tiny_learns_the_same(count, programs, tmp_path):
     """Four: tensor=4 lies over two processes each, which bring the same rows."""

@@ -70,11 +70,11 @@ def test_not_all_come(there, data, tmp_path):
             assert "(Connection refused): process 0 was not started there" in last(said)
 
 
-def _start(args: list[str]) -> subprocess.Popen:
+def _start(args: list[str], devices: int = together.DEVICES) -> subprocess.Popen:
     return subprocess.Popen(
         [together.sys.executable, "launch/train.py", *args],
         cwd=together.ROOT,
-        env=together.environment(),
+        env=together.environment(devices),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -90,6 +90,18 @@ def test_another_config_in_one_process(data, tmp_path):
     assert (first, second) == (1, 1)
     assert last(said).startswith(f"error: {words}")
     assert last(told).startswith(f"error: process 1 ended this run: {words}")
+
+
+@pytest.mark.slow
+def test_another_number_of_devices_in_one_process(data, tmp_path):
+    args = [*runs.flags(data), f"--workdir={tmp_path / 'run'}"]
+    place = [f"--coordinator=localhost:{together.port()}", "--num_processes=2"]
+    started = [_start([*args, *place, f"--process_id={i}"], devices=i + 1) for i in (0, 1)]
+    with together.Together(started) as processes:
+        ends = processes.ended()
+    assert [code for code, _ in ends] == [1, 1], ends
+    assert "process 1 has another number of devices than process 0" in last(ends[0][1])
+    assert "Traceback" not in ends[0][1] + ends[1][1]
 
 
 @pytest.mark.slow
