@@ -39,9 +39,8 @@ FALLBACK_BYTES = 2**20  # a leaf of no rule is split over fsdp from this size on
 def spec(path: str, shape: tuple[int, ...], itemsize: int, mesh: Mesh) -> PartitionSpec:
     """The axes of the leaf at this path; a dimension that its axes do not divide is not split.
 
-    A large leaf that `fsdp` cannot split where it should is split on another side.
-
-    A LoRA leaf takes the kernel's axis on the side where it meets it, and `fsdp` after that; its
+    Nor is another one instead: the partitioner would then compute where the weights are, for the
+    rows of all devices. A LoRA leaf takes the kernel's axis on the side where it meets it, and `fsdp` after that; its
     rank is not split.
     """
     axes = _axes(path)
@@ -51,26 +50,7 @@ def spec(path: str, shape: tuple[int, ...], itemsize: int, mesh: Mesh) -> Partit
         axes = (None, *axes)
     axes = (*axes, *[None] * (len(shape) - len(axes)))
     fitted = [_fit(axis, size, mesh) for axis, size in zip(axes, shape, strict=True)]
-    if math.prod(shape) * itemsize >= FALLBACK_BYTES and any(map(_fsdp, axes)):
-        fitted = _another_side(fitted, shape, mesh, paths.is_stacked(path))
     return PartitionSpec(*fitted)
-
-
-def _another_side(
-    fitted: list[Any], shape: tuple[int, ...], mesh: Mesh, stacked: bool
-) -> list[Any]:
-    """With `fsdp` on the largest side that it divides, where it could not be on its own."""
-    if any(map(_fsdp, fitted)):
-        return fitted
-    for i in sorted(range(stacked, len(shape)), key=lambda i: -shape[i]):
-        wider = _fit(_with_fsdp(fitted[i]), shape[i], mesh)
-        if _fsdp(wider):
-            return [*fitted[:i], wider, *fitted[i + 1 :]]
-    return fitted
-
-
-def _fsdp(axis: str | tuple[str, ...] | None) -> bool:
-    return axis == "fsdp" or (isinstance(axis, tuple) and "fsdp" in axis)
 
 
 def _axes(path: str) -> tuple[Any, ...] | None:

@@ -58,20 +58,6 @@ def test_a_dimension_that_does_not_divide_is_replicated():
     assert rules.spec("vision/blocks/0/attn/qkv/kernel", (6, 9), 4, tall) == P("fsdp", None)
 
 
-def test_a_large_leaf_is_split_on_another_side():
-    placed = mesh.make(dict(data=1, fsdp=8, tensor=1))
-    assert rules.spec("vision/blocks/mlp/fc1/kernel", (3, 1001, 6144), 2, placed)[2] == (
-        "tensor",
-        "fsdp",
-    )
-    assert rules.spec("vision/blocks/mlp/fc2/kernel", (3, 6144, 1001), 2, placed)[1] == (
-        "tensor",
-        "fsdp",
-    )
-    qkv = rules.spec("vision/blocks/attn/qkv/kernel", (8, 1001, 3003), 2, placed)
-    assert "fsdp" not in str(qkv)  # nor over its 8 layers, one of which is needed at a time
-
-
 def test_a_leaf_without_a_rule_takes_its_largest_dimension():
     placed = mesh.make(dict(data=2, fsdp=4, tensor=1))
     assert rules.spec("new/weight", (512, 1024), 4, placed) == P(None, "fsdp")
