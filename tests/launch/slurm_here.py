@@ -1,7 +1,8 @@
-"""srun, squeue and scontrol of a cluster that is this machine, for launch/slurm.sbatch.
+"""srun, squeue, scancel and scontrol of a cluster that is this machine, for launch/slurm.sbatch.
 
 What `srun` sets is what JAX's detection of Slurm reads; what it prints of a task that fails, and
-its own exit code, are as in its manual: the highest of the tasks', 128 + signal for one killed.
+its own exit code, are as in its manual: the highest of the tasks', 128 + signal for one killed. A
+SIGTERM to srun itself kills the tasks; that of scancel reaches whatever they have started as well.
 """
 
 import os
@@ -22,8 +23,11 @@ for i in range(int(os.environ["SLURM_NTASKS"])):
     more = dict(SLURM_PROCID=str(i), SLURM_LOCALID=str(i), SLURM_STEP_NODELIST="localhost")
     more |= dict(SLURM_STEP_NUM_NODES="1", SLURM_NODEID="0", SLURM_STEP_ID="0")
     tasks.append(subprocess.Popen(program, env=os.environ | more, start_new_session=True))
-for number in (signal.SIGTERM, signal.SIGINT):
-    signal.signal(number, lambda n, _: [t.send_signal(n) for t in tasks])
+print(*(t.pid for t in tasks), file=open(os.environ["SLURM_LOG"] + ".tasks", "w"))
+def force(*_):
+    print("srun: forcing job termination", file=sys.stderr)
+    [t.kill() for t in tasks]
+signal.signal(signal.SIGTERM, force)
 highest = 0
 for i, task in enumerate(tasks):
     code = task.wait()
@@ -33,13 +37,23 @@ for i, task in enumerate(tasks):
     highest = max(highest, code if code >= 0 else 128 - code)
 sys.exit(highest)
 """
+SCANCEL = f"""#!{sys.executable}
+import contextlib, os, pathlib, signal, sys
+print("scancel", *sys.argv[1:], file=open(os.environ["SLURM_LOG"], "a"))
+tasks = pathlib.Path(os.environ["SLURM_LOG"] + ".tasks").read_text().split()
+for path in pathlib.Path("/proc").glob("[0-9]*/stat"):
+    with contextlib.suppress(OSError):
+        if path.read_text().rpartition(")")[2].split()[3] in tasks:
+            os.kill(int(path.parent.name), signal.SIGTERM)
+"""
 SQUEUE = '#!/bin/sh\necho "${SLURM_STATE:-RUNNING}"\n'
 SCONTROL = '#!/bin/sh\necho scontrol "$@" >> "$SLURM_LOG"\n'
 
 
 def install(folder, environment=os.environ):
-    """The three commands, in `folder`; the environment of a batch script of two tasks on a node."""
-    for name, text in {"srun": SRUN, "squeue": SQUEUE, "scontrol": SCONTROL}.items():
+    """The commands, in `folder`; the environment of a batch script of two tasks on a node."""
+    commands = {"srun": SRUN, "scancel": SCANCEL, "squeue": SQUEUE, "scontrol": SCONTROL}
+    for name, text in commands.items():
         (folder / name).write_text(text)
         (folder / name).chmod(0o755)
     python = os.path.dirname(sys.executable)

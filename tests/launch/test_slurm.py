@@ -89,7 +89,8 @@ def test_the_warning_before_the_time_limit_lets_the_run_save(cluster, asked, tmp
     assert err.splitlines()[-1] == (
         "slurm: ended with 75; queued again, to go on from the last checkpoint"
     )
-    assert asked()[1:] == [f"scontrol requeue {cluster['SLURM_JOB_ID']}"]
+    job = cluster["SLURM_JOB_ID"]
+    assert asked()[1:] == [f"scancel --signal=TERM {job}", f"scontrol requeue {job}"]
 
 
 IDS = "say(me, os.environ.get('JAX_LOCAL_DEVICE_IDS'))"
