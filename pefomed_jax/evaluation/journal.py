@@ -41,6 +41,8 @@ class Journal:
         try:
             self._begin(made, overwrite)
         except BaseException:
+            if not self._part.stat().st_size:
+                self._drop_part()
             self._file.close()
             raise
 

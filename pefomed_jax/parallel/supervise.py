@@ -41,6 +41,8 @@ def begin(here: Place) -> Supervised:
     os.close(reads)
     os.setpgid(0, 0)  # a terminal's ctrl-C comes through the parent, once
     die_with(parent)()
+    # JAX's way to end a process; the stacks of all threads, 90 lines, would hide why
+    signal.signal(signal.SIGABRT, signal.SIG_DFL)
     return Supervised(here, writes)
 
 

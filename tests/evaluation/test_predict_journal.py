@@ -86,6 +86,7 @@ def test_another_command_is_refused_until_it_may_overwrite(path, finished):
     other = {"command": {**MADE["command"], "weights": "xyz"}}
     with pytest.raises(UserError, match="of another command: weights was abc, is xyz; give"):
         begin(path, other)
+    assert path.with_name(f"{path.name}.part").exists() != finished, "an empty one is left behind"
     with begin(path, other, overwrite=True) as journal:
         assert (journal.done, journal.finished, path.exists()) == (0, False, False)
         journal.add([row(name) for name in ORDER])
