@@ -54,7 +54,7 @@ def moves(pieces: Setup) -> Iterator[Changes]:
         yield {"train.batch_size": shards * accumulate}
     if config.model.base_dtype == "float32":
         yield {"model.base_dtype": "bfloat16", "model.dtype": "bfloat16"}
-    if not config.data.cache_features and _tower_frozen(pieces):
+    if not config.data.cache_features and tower_frozen(pieces):
         yield {"data.cache_features": True}
     if config.eval.batch_size > shards:
         yield {"eval.batch_size": shards}
@@ -64,7 +64,8 @@ def _shards(mesh: Mesh) -> int:
     return mesh.shape["data"] * mesh.shape["fsdp"]
 
 
-def _tower_frozen(pieces: Setup) -> bool:
+def tower_frozen(pieces: Setup) -> bool:
+    """Whether no gradient goes through the tower."""
     groups = flatten_dict(pieces.labels, sep="/").items()
     return all(group == FROZEN for path, group in groups if path.startswith(("vision", "ln_")))
 

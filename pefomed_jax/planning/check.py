@@ -65,32 +65,40 @@ def _assembled(config: ConfigDict, pieces: setup.Setup) -> setup.Setup:
 def bound(pieces: setup.Setup, shape: Bucket) -> int:
     """Bytes that no program of the run exceeds on one device; generous, and without a compiler.
 
-    Held: weights, state and a second base. Step: every value that a layer makes, of every layer, as
-    if nothing were computed again or overwritten, gradients and moments once more, and what is
-    gathered of the weights. Answers: caches and scores of the vocabulary.
+    Held: weights, state and a second base. Step: every value that a layer makes, of every layer
+    that gradients go through, as if nothing were computed again or overwritten, gradients and
+    moments once more, and what is gathered of the weights. Answers: caches and scores of the vocabulary.
     """
     held = memory.held(pieces)
     config, shards = pieces.config, pieces.mesh.shape["data"] * pieces.mesh.shape["fsdp"]
     whole = sum(math.prod(x.shape) for x in jax.tree.leaves(pieces.params))
     size = wide(config.model.dtype).itemsize
-    step = _activations(config, shape, math.ceil(config.train.batch_size / shards))
-    answers = _activations(config, shape, math.ceil(config.eval.batch_size / shards))
+    rows = [math.ceil(n / shards) for n in (config.train.batch_size, config.eval.batch_size)]
+    seen = 2 if advice.tower_frozen(pieces) else config.model.vision.depth
+    step = _activations(config, shape, rows[0], config.model.llm.depth, seen)
+    answered = shape[0] + config.eval.max_new_tokens, 1, shape[2]
+    answers = _activations(config, answered, rows[1], 2, 2) + _cache(config, answered[0], rows[1])
     grads = 2 * dataclasses.replace(held, frozen=0).total
     return held.total + grads + 2 * whole * size + size * max(step, answers)
 
 
-def _activations(config: ConfigDict, shape: Bucket, rows: int) -> int:
-    """Numbers that all layers make of so many rows, forwards and backwards."""
+def _activations(config: ConfigDict, shape: Bucket, rows: int, decoder: int, tower: int) -> int:
+    """Numbers that so many layers make of so many rows, forwards and backwards."""
     length, targets, images = shape
     patches = (config.model.vision.image_size // config.model.vision.patch_size) ** 2 + 1
     llm, vision = config.model.llm, config.model.vision
-    length += config.eval.max_new_tokens
-    decoder = rows * length * llm.depth * _layer(llm, length)
-    tower = rows * images * patches * vision.depth * _layer(vision, patches)
     pixels = 4 * rows * images * vision.image_size**2 * 3
     scores = 6 * rows * max(targets, 1) * llm.vocab_size
     visual = 4 * rows * images * mllm.visual_tokens(config.model) * (llm.width + 4 * vision.width)
-    return decoder + tower + pixels + scores + visual
+    text = rows * length * decoder * _layer(llm, length)
+    return (
+        text + rows * images * patches * tower * _layer(vision, patches) + pixels + scores + visual
+    )
+
+
+def _cache(config: ConfigDict, length: int, rows: int) -> int:
+    """Keys and values, and once more while they are written."""
+    return 4 * rows * length * config.model.llm.width * config.model.llm.depth
 
 
 def _layer(sizes: Any, length: int) -> int:

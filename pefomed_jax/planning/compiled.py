@@ -24,7 +24,7 @@ from pefomed_jax.training.setup import Setup
 PROGRAMS = ("step", "generation")
 # For figures, not for running. XLA's CPU pipeline hoists float32 copies of all stacked bf16 weights
 # out of the layer loop, which no accelerator does: 13.5 GB of temporaries that are none there. Its
-# GPU pipeline chooses tiles of Triton products by trying them, for which there is no device: cuBLAS.
+# GPU pipeline chooses tiles of Triton products by trying them, without a device it takes cuBLAS.
 PORTABLE = {
     "cpu": {"xla_disable_hlo_passes": "while-loop-invariant-code-motion"},
     "gpu": {"xla_gpu_enable_triton_gemm": False},
