@@ -4,6 +4,7 @@ Everything here works as well in a run of one process, where it does next to not
 wait for the others must be called by all processes, in the same order.
 """
 
+import contextlib
 import hashlib
 import itertools
 import json
@@ -99,11 +100,12 @@ def _look(client: Any) -> None:
         except Exception:  # nobody has failed; or nothing can be asked any more
             continue
         if told["process"] != jax.process_index():
-            print(
-                f"error: process {told['process']} ended this run: {told['message']}",
-                file=sys.stderr,
-                flush=True,
-            )
+            with contextlib.suppress(OSError):  # nobody may be there to read it
+                print(
+                    f"error: process {told['process']} ended this run: {told['message']}",
+                    file=sys.stderr,
+                    flush=True,
+                )
             if is_first():
                 _last()
             os._exit(told["code"])

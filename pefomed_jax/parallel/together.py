@@ -1,5 +1,6 @@
 """A program as one of several processes: joined, supervised, and ended with the others."""
 
+import contextlib
 import os
 import sys
 import traceback
@@ -44,11 +45,16 @@ def run(
 
 def _end(error: BaseException, here: join.Place, said: Said, hosts: Any) -> None:
     """Says what happened, to the others too, and leaves without JAX's farewell, which waits."""
-    if (known := said(error)) is None:
-        traceback.print_exc()
-        hosts.lost(error, here.heartbeat)
+    known = said(error)
     line, code = known or (f"{type(error).__name__}: {str(error).partition(chr(10))[0]}", 1)
-    print(f"error: {line}", file=sys.stderr, flush=True)
+    with contextlib.suppress(OSError):  # nobody may be there to read it: the others still end
+        if known is None:
+            traceback.print_exc()
+    if known is None:
+        hosts.lost(error, here.heartbeat)
+    with contextlib.suppress(OSError):
+        print(f"error: {line}", file=sys.stderr, flush=True)
     hosts.fail(line, code)
-    sys.stdout.flush()
+    with contextlib.suppress(OSError):
+        sys.stdout.flush()
     os._exit(code)

@@ -135,3 +135,20 @@ def test_a_second_run_in_the_folder_and_one_that_stands_still(data, tmp_path):
         assert time.monotonic() - started < LEAVE
         assert code == 76, said
         assert "gone or stands still" in last(said)
+
+
+@pytest.mark.slow
+def test_nobody_reads_what_they_say(data, tmp_path):
+    """The output goes nowhere any more: what is said then fails, and all leave in time."""
+    folder = tmp_path / "run"
+    settings = {"train__steps": 100000, "train__eval_every": 100000}
+    args = [*runs.flags(data, **settings, train__checkpoint_every=100000), f"--workdir={folder}"]
+    with together.start(2, args) as processes:
+        rows = folder / "metrics.jsonl"
+        processes.wait_for(rows.exists)
+        processes.running[0].stdout.close()
+        started = time.monotonic()
+        codes = [process.wait(LEAVE) for process in processes.running]
+        processes.running.pop(0)  # which has no output to be read
+    assert time.monotonic() - started < LEAVE
+    assert codes == [1, 1]
