@@ -67,7 +67,8 @@ def bound(pieces: setup.Setup, shape: Bucket) -> int:
 
     Held: weights, state and a second base. Step: every value that a layer makes, of every layer
     that gradients go through, as if nothing were computed again or overwritten, gradients and
-    moments once more, and what is gathered of the weights. Answers: caches and scores of the vocabulary.
+    moments once more, and what is gathered of the weights. Answers: caches and scores of the
+    vocabulary.
     """
     held = memory.held(pieces)
     config, shards = pieces.config, pieces.mesh.shape["data"] * pieces.mesh.shape["fsdp"]
