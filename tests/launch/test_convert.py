@@ -17,7 +17,8 @@ from safetensors.numpy import load_file
 
 import pefomed_jax
 from pefomed_jax.errors import UserError
-from pefomed_jax.training import convert, loop, plan, restore, setup
+from pefomed_jax.planning import dry_run
+from pefomed_jax.training import convert, loop, restore, setup
 from pefomed_jax.weights import bundle, files
 
 pytestmark = pytest.mark.usefixtures("compiled_once")
@@ -153,7 +154,7 @@ def test_a_connector_that_no_file_has_is_not_handed_on(pictures, exports, tmp_pa
 def test_a_plan_shows_the_sizes_of_the_folder(pictures, exports, capsys):
     config = merged_config(pictures, exports / "merged")
     config.model.llm.update(width=8, vocab_size=5, mlp_dim=2)
-    plan.plan(config)
+    dry_run.plan(config)
     said = capsys.readouterr().out
     assert "nothing is missing" in said
     assert "llm/layers/*/attn/q_proj/lora_a  float32[32,8]" in said

@@ -8,7 +8,8 @@ from flax.traverse_util import flatten_dict
 
 from pefomed_jax.errors import UserError
 from pefomed_jax.models import stack
-from pefomed_jax.training import convert, loop, plan, restore
+from pefomed_jax.planning import dry_run
+from pefomed_jax.training import convert, loop, restore
 from pefomed_jax.weights import bundle
 
 pytestmark = pytest.mark.usefixtures("compiled_once")
@@ -133,7 +134,7 @@ def test_a_native_folder_can_be_base_and_checkpoint(pictures, native, trained, c
 @pytest.mark.slow
 def test_a_run_on_a_native_folder_trains_resumes_and_is_planned(pictures, native, tmp_path, capsys):
     settings = {"train__steps": 2, "train__eval_every": 2, "train__checkpoint_every": 1}
-    plan.plan(on_native(pictures, native, **settings))
+    dry_run.plan(on_native(pictures, native, **settings))
     said = capsys.readouterr().out
     assert "nothing is missing: every file this config names is there" in said
     assert "float32[32,8]" in said  # the folder's width
