@@ -108,7 +108,8 @@ def test_what_every_device_has_whole_is_listed():
     made = pieces(1, 8, 1, 16)
     state, frozen = made.abstract_state(), made.abstract_frozen()
     small = memory.replicated((state, frozen), least=1)
-    assert all(path.endswith(("scale", "bias", "token", "pos_embed")) for path, _ in small)
+    vectors, scalars = ("scale", "bias", "token", "pos_embed"), ("key", "step", "count")
+    assert all(path.endswith((*vectors, *scalars)) for path, _ in small)
     assert memory.replicated((state, frozen)) == []
     whole = pieces(8, 1, 1, 16).abstract_frozen()
     listed = dict(memory.replicated(whole))
