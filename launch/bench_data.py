@@ -30,8 +30,8 @@ from pefomed_jax import base
 from pefomed_jax import config as config_lib
 from pefomed_jax.data import pipeline, sources
 from pefomed_jax.data.sources.phantom import draw, scene, text
-from pefomed_jax.parallel.share import place
 from pefomed_jax.parallel import mesh as mesh_lib
+from pefomed_jax.parallel.share import place
 
 DRAWN = 512  # pixels a side at which films are drawn; enlarged from there
 

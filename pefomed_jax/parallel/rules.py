@@ -40,8 +40,8 @@ def spec(path: str, shape: tuple[int, ...], itemsize: int, mesh: Mesh) -> Partit
     """The axes of the leaf at this path; a dimension that its axes do not divide is not split.
 
     Nor is another one instead: the partitioner would then compute where the weights are, for the
-    rows of all devices. A LoRA leaf takes the kernel's axis on the side where it meets it, and `fsdp` after that; its
-    rank is not split.
+    rows of all devices. A LoRA leaf takes the kernel's axis on the side where it meets it, and
+    `fsdp` after that; its rank is not split.
     """
     axes = _axes(path)
     if axes is None:
