@@ -5,6 +5,7 @@ handler of Python runs and the words are JAX's. So the work is done by a child. 
 hands signals on, and turns such an end into a line and an exit code.
 """
 
+import contextlib
 import os
 import signal
 import socket
@@ -55,7 +56,8 @@ def _watch(child: int, here: Place, reads: int) -> NoReturn:
     if code >= 0:
         os._exit(code)
     line, code = explained(-code, here, os.read(reads, len(JOINED)) == JOINED)
-    print(f"error: {line}", file=sys.stderr, flush=True)
+    with contextlib.suppress(OSError):  # nobody reads any more
+        print(f"error: {line}", file=sys.stderr, flush=True)
     os._exit(code)
 
 
