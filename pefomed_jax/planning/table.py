@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
+from pefomed_jax.parallel import paths
+
 GIB = 2**30
 KINDS = ("frozen", "trainable", "optimizer", "batch", "cache", "copy", "temporaries", "total")
 
@@ -48,9 +50,18 @@ def _verdict(plan: dict[str, Any]) -> list[str]:
     lines = [f"  {said}: {used / GIB:.2f} of {limit / GIB:.2f} GiB ({used / limit:.0%})"]
     if "advice" in plan:
         lines.append(f"  {plan['advice']}")
-    for name, size in plan["replicated"]:
-        lines.append(f"  whole on every device: {name} {size / 2**20:.1f} MiB")
-    return lines
+    return lines + _whole(plan["replicated"])
+
+
+def _whole(replicated: Sequence[tuple[str, int]]) -> list[str]:
+    """A line for each leaf that is not split, the same one of all layers together."""
+    sizes: dict[str, list[int]] = {}
+    for name, size in replicated:
+        sizes.setdefault(paths.collapse(name), []).append(size)
+    return [
+        f"  whole on every device: {name} {f'{len(of)} × ' * (len(of) > 1)}{of[0] / 2**20:.1f} MiB"
+        for name, of in sizes.items()
+    ]
 
 
 def _traffic(plan: dict[str, Any]) -> list[str]:

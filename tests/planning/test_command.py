@@ -88,6 +88,10 @@ def test_a_block_says_everything():
     assert "DOES NOT FIT: 7.00 of 4.00 GiB (175%)" in said
     assert "it fits with --config.model.remat=full" in said
     assert "whole on every device: frozen/x 2.0 MiB" in said
+    layers = [[f"llm/layers/{i}/kernel", 2**20] for i in range(8)]
+    assert "whole on every device: llm/layers/*/kernel 8 × 1.0 MiB\n" in table.block(
+        plan(replicated=layers)
+    )
     assert "all-gather 64 × 9 GB" in said
     assert "0.203 s a step at 50% of the bf16 peak" in said
     assert "0.1 s for what a step sends, at 90 GB/s" in said
