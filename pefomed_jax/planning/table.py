@@ -53,8 +53,8 @@ def _verdict(plan: dict[str, Any]) -> list[str]:
     return lines + _whole(plan["replicated"])
 
 
-def _whole(replicated: Sequence[tuple[str, int]]) -> list[str]:
-    """A line for each leaf that is not split, the same one of all layers together."""
+def _whole(replicated: Sequence[Sequence[Any]]) -> list[str]:
+    """A line for each (path, bytes) that is not split, the same leaf of all layers together."""
     sizes: dict[str, list[int]] = {}
     for name, size in replicated:
         sizes.setdefault(paths.collapse(name), []).append(size)
