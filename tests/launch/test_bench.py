@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 ROOT = pathlib.Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT / "launch"))
+sys.path.append(str(ROOT / "launch"))
 
 import bench  # noqa: E402
 
