@@ -7,6 +7,7 @@ from importlib import metadata
 from typing import Any
 
 import jax
+from jax.errors import JaxRuntimeError
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
@@ -140,12 +141,21 @@ def _program(pieces: setup.Setup, name: str, shape: Any, topology: Topology) -> 
         seconds = time.monotonic() - start
         return _figures(error.memory, limit, seconds) | {"fits": False, "refused": str(error)}
     figures = _figures(made.memory, limit, time.monotonic() - start)
+    try:
+        text = made.text
+    except JaxRuntimeError as error:  # the compiler is newer than what JAX reads its programs with
+        return figures | {"unread": str(error).partition("\n")[0]}
+    return figures | _sent(text, pieces, topology)
+
+
+def _sent(text: str, pieces: setup.Setup, topology: Topology) -> dict:
+    """What a program sends, by its text."""
     # of a loop of answers the compiler cannot know the turns: the longest answer is meant
     unknown = max(1, pieces.config.eval.max_new_tokens - 1)
-    found = collectives.of(hlo.parse(made.text), topology.count, unknown)
+    found = collectives.of(hlo.parse(text), topology.count, unknown)
     inside = [each for each in found if each.kind == "all-gather" and each.loops]
     outside = [each for each in found if each.kind == "all-gather" and not each.loops]
-    return figures | {
+    return {
         "collectives": {
             kind: dataclasses.asdict(total) for kind, total in collectives.totals(found).items()
         },

@@ -70,6 +70,8 @@ def _traffic(plan: dict[str, Any]) -> list[str]:
         if found := each.get("collectives"):
             parts = [f"{kind} {t['count']} × {amount(t['bytes'])}" for kind, t in found.items()]
             lines.append(f"  sent by each device in a {name}: {', '.join(parts)}")
+        elif "unread" in each:
+            lines.append(f"  what a {name} sends cannot be told: JAX cannot read its text")
     return lines
 
 
