@@ -83,18 +83,11 @@ def plan(**changes):
     return facts | {"programs": {"step": step}, "fits": False, "work": work} | changes
 
 
-def step_of(made):
-    """Its step, without what is told of collectives."""
-    return {k: v for k, v in made["programs"]["step"].items() if k != "collectives"}
-
-
 def test_a_block_says_everything():
     said = table.block(plan(advice="it fits with --config.model.remat=full (3.00 GiB)"))
     assert "DOES NOT FIT: 7.00 of 4.00 GiB (175%)" in said
     assert "it fits with --config.model.remat=full" in said
     assert "whole on every device: frozen/x 2.0 MiB" in said
-    said = table.block(plan(programs={"step": step_of(plan()) | {"unread": "RET_CHECK"}}))
-    assert "what a step sends cannot be told" in said
     layers = [[f"llm/layers/{i}/kernel", 2**20] for i in range(8)]
     assert "whole on every device: llm/layers/*/kernel 8 × 1.0 MiB\n" in table.block(
         plan(replicated=layers)
@@ -102,6 +95,16 @@ def test_a_block_says_everything():
     assert "all-gather 64 × 9 GB" in said
     assert "0.203 s a step at 50% of the bf16 peak" in said
     assert "0.1 s for what a step sends, at 90 GB/s" in said
+
+
+def test_what_is_sent_may_be_unknown():
+    made = plan()
+    step = made["programs"]["step"]
+    del step["collectives"]
+    step["unread"] = "RET_CHECK failure"
+    assert "what a step sends cannot be told: JAX cannot read its text" in table.block(made)
+    assert table.table([made]).count("\n") == 2
+    assert "v5e:2x2" not in table.scaling([made])
 
 
 def test_the_scaling_of_several():
