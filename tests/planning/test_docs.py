@@ -1,5 +1,6 @@
 """The tables of docs/plan.md are what launch/plan.py prints of the plans beside it."""
 
+import itertools
 import json
 import pathlib
 
@@ -20,12 +21,18 @@ def test_the_sizes_that_the_page_speaks_of():
     plans = json.loads((DOCS / "plans" / "tpu.json").read_text())
     table_of_positions = ["frozen/vision/pos_embed", 1025 * 1408 * 4]
     for plan in plans:
-        gathered = plan["programs"]["step"]["largest_gather"]
-        assert gathered["in_loop"] == 4096 * 11008 * 2
-        assert gathered["outside"] == 4096 * 32000 * 2
+        step = plan["programs"].get("step", {"unread": ""})
+        if "unread" not in step:
+            assert step["largest_gather"] == {
+                "in_loop": 4096 * 11008 * 2,
+                "outside": 4096 * 32000 * 2,
+            }
         assert table_of_positions in plan["replicated"]
         # 256 divides no side of the tower
         assert (len(plan["replicated"]) == 1) == (plan["mesh"]["fsdp"] < 256)
-    four_rows = [p for p in plans if p["name"] == "vqa:7b" and p["device"] == "TPU v5 lite"]
-    sizes = [p["programs"]["step"]["memory"]["temporaries"] for p in four_rows]
-    assert sizes == sorted(sizes, reverse=True)  # more chips, no more temporaries
+    steps = [p for p in plans if "step" in p["programs"] and p["device"] == "TPU v5 lite"]
+    for name in ("vqa:7b", "mrg:7b"):
+        rows = [p for p in steps if p["name"] == name and p["batch"] == 4 * p["devices"]]
+        sizes = [p["programs"]["step"]["memory"]["temporaries"] for p in rows]
+        assert len(sizes) == 4
+        assert all(b < 1.01 * a for a, b in itertools.pairwise(sizes))  # nor with more chips
