@@ -10,6 +10,7 @@ from pefomed_jax.data import prompts as prompts_lib
 from pefomed_jax.errors import UserError
 from pefomed_jax.evaluation import predict as lib
 from pefomed_jax.parallel import mesh as mesh_lib
+from pefomed_jax.parallel import share
 
 ROWS, NEW = 8, 3
 
@@ -129,6 +130,6 @@ def test_no_batches_no_rows(prompts):
 
 def test_a_placed_batch_is_split_by_rows():
     mesh = mesh_lib.make({"data": 2, "fsdp": 2, "tensor": 2})
-    placed = lib.place(batch(0), mesh)
+    placed = share.place(batch(0), mesh)
     assert {s.data.shape for s in placed.tokens.addressable_shards} == {(ROWS // 4, 4)}
     assert placed.features is None

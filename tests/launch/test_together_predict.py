@@ -26,6 +26,7 @@ def answers(count: int, folder: pathlib.Path, *args: str) -> list[bytes]:
     return [(folder / name).read_bytes() for name in FILES]
 
 
+@pytest.mark.slow
 def test_two_processes_answer_as_one(tmp_path):
     """Byte for byte, in the order of the cases, also after a part of the file was there."""
     one, two = tmp_path / "one", tmp_path / "two"

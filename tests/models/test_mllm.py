@@ -200,8 +200,9 @@ def test_rows_of_text_alone_need_no_image(model_config):
     some = samples.batch(model_config, rows)
     blind = some.replace(image_slot=np.full_like(some.image_slot, -1))
     bare = blind.replace(images=some.images[:, :0]).validate()
-    np.testing.assert_array_equal(model.apply(params, bare), model.apply(params, blind))
-    assert np.abs(model.apply(params, bare) - model.apply(params, some)).max() > 1e-3
+    apply = jax.jit(model.apply)
+    np.testing.assert_allclose(apply(params, bare), apply(params, blind), rtol=1e-5, atol=1e-6)
+    assert np.abs(apply(params, bare) - apply(params, some)).max() > 1e-3
     generate = make_generate(model, Options(4))
     tokens = [np.asarray(generate(params["params"], b).tokens) for b in (bare, blind)]
     np.testing.assert_array_equal(*tokens)

@@ -14,7 +14,7 @@ from pefomed_jax.training.checkpoint import Checkpoints
 from pefomed_jax.training.fingerprint import fingerprint
 
 FIRST = (2, 2, 2)
-QUICK, OTHERS = ((1, 4, 1), (1, 1, 2), (1, 1, 1)), ((1, 2, 2), (4, 1, 1), (1, 2, 1))
+QUICK, OTHERS = ((1, 4, 1),), ((1, 2, 2), (4, 1, 1), (1, 2, 1), (1, 1, 2), (1, 1, 1))
 WIDE = {  # sizes that all of these meshes can split
     "model__llm__heads": 4,
     "model__llm__kv_heads": 4,

@@ -15,6 +15,7 @@ def pieces(tmp_path):
     return setup.assemble(runs.config(tmp_path))
 
 
+@pytest.mark.slow
 def test_the_bound_is_above_both_programs(pieces):
     assert check.needed(pieces, ROW) < check.bound(pieces, ROW)
 

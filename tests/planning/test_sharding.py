@@ -4,6 +4,7 @@ import functools
 from collections import Counter
 
 import jax
+import pytest
 
 from pefomed_jax import config as config_lib
 from pefomed_jax.parallel import mesh as mesh_lib
@@ -86,6 +87,7 @@ def test_bytes_by_the_formula():
     assert total["all-to-all"] == collectives.Total(1, 7 / 8 * looked_up)
 
 
+@pytest.mark.slow
 def test_temporaries_do_not_grow_with_the_devices():
     """Two rows a device: what is gathered has the same size on 2 and on 8."""
     two, eight = (step(1, n, 1, 2 * n)[0] for n in (2, 8))
