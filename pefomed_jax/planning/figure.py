@@ -13,13 +13,15 @@ PEAK = "0.5"
 
 
 def draw(plans: Sequence[dict[str, Any]], path: pathlib.Path) -> None:
-    """A line for each kind of plan and of device; plans without a step or a peak are left out."""
+    """A line for each kind of plan and of device; plans without a step or a peak are left out, as
+    are those of which nobody knows what they send.
+    """
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
     lines = defaultdict(list)
     for plan in plans:
-        if "step" in plan["programs"] and plan["work"]["seconds"]:
+        if "collectives" in plan["programs"].get("step", {}) and plan["work"]["seconds"]:
             times = plan["work"]["travel"], plan["work"]["seconds"][PEAK]
             lines[plan["name"], plan["device"]].append((plan["devices"], *times))
     if not lines:
