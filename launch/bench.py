@@ -273,7 +273,7 @@ def serve(unit: Train | Generate, args: argparse.Namespace, first: float) -> Non
 def main(argv: list[str]) -> None:
     args = parse(argv)
     place = {name: vars(args).pop(name) for name in join.FLAGS}
-    here = join.place(place | {"join_timeout": 300, "heartbeat": 10}, os.environ)
+    here = join.place(place, os.environ)
     together.run(here, lambda: measure(args), stops=False, said=cli.said)
 
 

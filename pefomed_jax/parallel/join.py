@@ -31,6 +31,7 @@ SLURM = ("SLURM_JOB_ID", "SLURM_STEP_NODELIST", "SLURM_NTASKS", "SLURM_PROCID", 
 ENVIRONMENT = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
 TPU = "the TPU's metadata"
 FLAGS = ("coordinator", "num_processes", "process_id")
+TIMES = {"join_timeout": 300, "heartbeat": 10}  # seconds
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,8 +42,8 @@ class Place:
     coordinator: str | None = None
     count: int | None = None
     index: int | None = None
-    join_timeout: int = 300  # seconds
-    heartbeat: int = 10  # seconds
+    join_timeout: int = TIMES["join_timeout"]
+    heartbeat: int = TIMES["heartbeat"]
 
     @property
     def said(self) -> str:
@@ -57,16 +58,16 @@ def define_flags() -> None:
     flags.DEFINE_string("coordinator", "", "HOST:PORT of process 0")
     flags.DEFINE_integer("num_processes", None, "processes of the run", lower_bound=1)
     flags.DEFINE_integer("process_id", None, "number of this one", lower_bound=0)
-    flags.DEFINE_integer("join_timeout", 300, "seconds until all have come", lower_bound=1)
-    flags.DEFINE_integer("heartbeat", 10, "seconds until a silent process is lost", lower_bound=2)
+    for name, said in (("join_timeout", "until all came"), ("heartbeat", "until one is lost")):
+        flags.DEFINE_integer(name, TIMES[name], f"seconds {said}", lower_bound=2)
 
 
 def place(values: Mapping[str, object], environment: Mapping[str, str]) -> Place | None:
     """The place that flags (name to value) or environment give; None: the run is this process.
 
-    Errors: UserError for one that is given in part, or is no place.
+    `values` have all of FLAGS, and what is not as in TIMES. Errors: UserError for one that is given in part, or is no place.
     """
-    times = {name: int(str(values[name])) for name in ("join_timeout", "heartbeat")}
+    times = {name: int(str(values.get(name, default))) for name, default in TIMES.items()}
     given = [values[name] for name in FLAGS]
     if any(value not in (None, "") for value in given):
         return _given(given, [f"--{name}" for name in FLAGS], times)
@@ -157,6 +158,4 @@ def at_once() -> Place | None:
     known = flags.FLAGS
     if "coordinator" not in known:
         return None
-    return place(
-        {name: known[name].value for name in (*FLAGS, "join_timeout", "heartbeat")}, os.environ
-    )
+    return place({name: known[name].value for name in (*FLAGS, *TIMES)}, os.environ)

@@ -12,7 +12,6 @@ from pefomed_jax.errors import UserError
 from pefomed_jax.parallel import join, mesh, share, supervise
 
 NONE = {"coordinator": "", "num_processes": None, "process_id": None}
-TIMES = {"join_timeout": 300, "heartbeat": 10}
 GIVEN = {"coordinator": "10.0.0.2:8476", "num_processes": 4, "process_id": 0}
 VARIABLES = {
     "JAX_COORDINATOR_ADDRESS": "head:1234",
@@ -29,24 +28,25 @@ SLURM = {
 
 
 def test_flags_come_before_variables_and_these_before_slurm():
-    flags = join.place(GIVEN | TIMES, VARIABLES | SLURM)
+    flags = join.place(GIVEN | {"heartbeat": 4}, VARIABLES | SLURM)
     assert (flags.coordinator, flags.count, flags.index) == ("10.0.0.2:8476", 4, 0)
-    variables = join.place(NONE | TIMES, VARIABLES | SLURM)
+    assert (flags.join_timeout, flags.heartbeat) == (300, 4)
+    variables = join.place(NONE, VARIABLES | SLURM)
     assert (variables.coordinator, variables.count, variables.index) == ("head:1234", 2, 1)
-    slurm = join.place(NONE | TIMES, SLURM)
+    slurm = join.place(NONE, SLURM)
     assert (slurm.coordinator, slurm.count, slurm.index) == (None, 16, 9)
     assert slurm.said == "process 9 of 16"
     assert (slurm.join_timeout, slurm.heartbeat) == (300, 10)
 
 
 def test_a_process_alone_has_no_place():
-    assert join.place(NONE | TIMES, {}) is None
-    assert join.place(NONE | TIMES, SLURM | {"SLURM_NTASKS": "1"}) is None
+    assert join.place(NONE, {}) is None
+    assert join.place(NONE, SLURM | {"SLURM_NTASKS": "1"}) is None
     # a job of 16 tasks, of which a step has one: srun --ntasks=1 on it
-    assert join.place(NONE | TIMES, SLURM | {"SLURM_STEP_NUM_TASKS": "1"}) is None
+    assert join.place(NONE, SLURM | {"SLURM_STEP_NUM_TASKS": "1"}) is None
     # inside sbatch itself no step has been started
     batch = {name: value for name, value in SLURM.items() if name != "SLURM_STEP_NODELIST"}
-    assert join.place(NONE | TIMES, batch) is None
+    assert join.place(NONE, batch) is None
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def test_a_process_alone_has_no_place():
 )
 def test_what_is_no_place_is_one_line(flags, variables, words):
     with pytest.raises(UserError) as raised:
-        join.place(NONE | TIMES | flags, variables)
+        join.place(NONE | flags, variables)
     assert words in str(raised.value)
     assert "\n" not in str(raised.value)
 
