@@ -65,7 +65,8 @@ def define_flags() -> None:
 def place(values: Mapping[str, object], environment: Mapping[str, str]) -> Place | None:
     """The place that flags (name to value) or environment give; None: the run is this process.
 
-    `values` have all of FLAGS, and what is not as in TIMES. Errors: UserError for one that is given in part, or is no place.
+    `values` have all of FLAGS, and what is not as in TIMES. Errors: UserError for one that is given
+    in part, or is no place.
     """
     times = {name: int(str(values.get(name, default))) for name, default in TIMES.items()}
     given = [values[name] for name in FLAGS]
