@@ -62,7 +62,11 @@ def wait(where: str) -> None:
 
 
 def check_same(values: dict[str, Any]) -> None:
-    """Raises UserError where a process has another value than process 0; names are for the user."""
+    """Returns when all processes have the same values; names are for the user.
+
+    Raises UserError in a process that has another value than process 0, which ends them all: none
+    goes on with what the others do not have, and fails at that instead.
+    """
     own = {name: hashlib.sha256(repr(v).encode()).hexdigest() for name, v in values.items()}
     first = first_says(lambda: own)
     if differs := [name for name, digest in own.items() if first[name] != digest]:
@@ -70,6 +74,7 @@ def check_same(values: dict[str, Any]) -> None:
             f"process {jax.process_index()} has another {', '.join(differs)} than process 0; start "
             "all of them with the same command, on the same files"
         )
+    wait("same")
 
 
 def watch() -> None:
