@@ -12,8 +12,6 @@ from ml_collections import ConfigDict
 from pefomed_jax import base as base_lib
 from pefomed_jax.batch import Batch, Case
 from pefomed_jax.data import asked, pipeline
-from pefomed_jax.data.prepare import Splits
-from pefomed_jax.data.sources import Source
 from pefomed_jax.decoding import merge
 from pefomed_jax.decoding.generate import make_generate
 from pefomed_jax.decoding.options import Options
@@ -23,7 +21,7 @@ from pefomed_jax.evaluation.predict import predict
 from pefomed_jax.parallel import share
 from pefomed_jax.peft import masks
 from pefomed_jax.training.compilations import Compilations
-from pefomed_jax.training.setup import Setup
+from pefomed_jax.training.feed import Feed
 from pefomed_jax.training.state import TrainState
 from pefomed_jax.training.step import weighted_nll
 from pefomed_jax.validate import select_by
@@ -37,22 +35,16 @@ class Evaluator:
     Call its methods under `jax.set_mesh(pieces.mesh)`.
     """
 
-    def __init__(
-        self,
-        pieces: Setup,
-        source: Source,
-        splits: Splits,
-        tokenizer: Any,
-        compilations: Compilations,
-    ):
+    def __init__(self, feed: Feed, compilations: Compilations):
+        pieces, splits, tokenizer = feed.pieces, feed.splits, feed.tokenizer
         self.config: ConfigDict = pieces.config
         self.mesh, self._compilations = pieces.mesh, compilations
-        self._source, self._tokenizer = source, tokenizer
+        self._source, self._tokenizer = feed.source, tokenizer
         self.val = spread(splits.val, self.config.eval.val_limit)
         check_select_by(self.config, self.val)
         self.test = splits.test
         self.train = spread(splits.train, self.config.eval.train_limit)
-        encoding = pipeline.Loader.of(source, tokenizer, self.config).encoding
+        encoding = pipeline.Loader.of(feed.source, tokenizer, self.config).encoding
         self._prompts = encoding.prompts
         # one shape for all sets of cases: one compilation
         every = [*self.val, *self.test, *self.train]
