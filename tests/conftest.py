@@ -1,12 +1,17 @@
 """Before jax is imported: eight simulated CPU devices, and every shape annotation checked.
 
-Programs are compiled without optimisation: most tests compile for longer than they compute.
+Programs are compiled without optimisation, and once for all tests and what they start: most compile
+for longer than they compute.
 """
 
+# ruff: noqa: E402
+import atexit
 import contextlib
 import io
 import os
 import pathlib
+import shutil
+import tempfile
 from collections.abc import Iterator
 
 os.environ["JAX_PLATFORMS"] = "cpu"
@@ -14,10 +19,11 @@ os.environ["XLA_FLAGS"] = (
     os.environ.get("XLA_FLAGS", "")
     + " --xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
 ).strip()
+os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="programs-")
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 
-import jax
 import pytest
-from jax.experimental.compilation_cache import compilation_cache
 from jaxtyping import install_import_hook
 from ml_collections import ConfigDict
 
@@ -26,11 +32,11 @@ import pefomed_jax.batch  # noqa: F401
 
 install_import_hook("pefomed_jax", "beartype.beartype")
 
-import runs  # noqa: E402
-import samples  # noqa: E402
+import runs
+import samples
 
-from pefomed_jax.data import cache  # noqa: E402
-from pefomed_jax.training import logging, loop  # noqa: E402
+from pefomed_jax.data import cache
+from pefomed_jax.training import logging, loop
 
 SHARED = pathlib.Path(__file__).parents[1] / ".." / "shared"
 
@@ -56,29 +62,6 @@ def undrawn() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(logging, "draw_loss", lambda rows, path: None)
         yield
-
-
-@pytest.fixture(scope="session")
-def programs(tmp_path_factory) -> pathlib.Path:
-    """Where compiled programs are kept."""
-    return tmp_path_factory.mktemp("programs")
-
-
-@pytest.fixture(scope="module")
-def compiled_once(programs):
-    """For modules whose runs and models are of one size: a program is compiled once for all."""
-    settings = {
-        "jax_compilation_cache_dir": str(programs),
-        "jax_persistent_cache_min_compile_time_secs": 0.0,
-    }
-    old = {name: getattr(jax.config, name) for name in settings}
-    for name, value in settings.items():
-        jax.config.update(name, value)
-    compilation_cache.reset_cache()  # whether there is one is asked only once
-    yield
-    for name, value in old.items():
-        jax.config.update(name, value)
-    compilation_cache.reset_cache()
 
 
 @pytest.fixture(scope="session")

@@ -16,21 +16,17 @@ UNOPTIMISED = "--xla_backend_optimization_level=0"
 _IMPORTED = ["pefomed_jax.training.answer", "pefomed_jax.training.opened", "transformers"]
 
 
-def start(program, args, programs, log):
-    """The running process; what it says goes to `log`. `programs` keeps what JAX compiles."""
+def start(program, args, log):
+    """The running process; what it says goes to `log`."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(_IMPORTED)
-    process = context.Process(target=_run, args=(program, args, str(programs), str(log)))
+    process = context.Process(target=_run, args=(program, args, str(log)))
     process.start()
     return process
 
 
-def _run(program, args, programs, log):
-    import jax
-
+def _run(program, args, log):
     os.environ["XLA_FLAGS"] = UNOPTIMISED  # those of the tests make eight devices
-    jax.config.update("jax_compilation_cache_dir", programs)
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     with open(log, "w") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)

@@ -21,8 +21,6 @@ from pefomed_jax.peft import lora
 from pefomed_jax.training import restore
 from pefomed_jax.weights import bundle
 
-pytestmark = pytest.mark.usefixtures("compiled_once")
-
 REPORT = ("mrg", "", "[report] Write the radiology report of this image.")
 VQA = "Based on the image, respond to this question with a short answer: "
 

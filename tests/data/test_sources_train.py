@@ -16,8 +16,6 @@ from pefomed_jax.training import logging, loop
 
 from . import trees
 
-pytestmark = pytest.mark.usefixtures("compiled_once")
-
 SHORT = {
     "train.steps": 2,
     "train.eval_every": 2,

@@ -21,8 +21,6 @@ from pefomed_jax.planning import dry_run
 from pefomed_jax.training import convert, loop, restore, setup
 from pefomed_jax.weights import bundle, files
 
-pytestmark = pytest.mark.usefixtures("compiled_once")
-
 ROOT = pathlib.Path(__file__).parents[2]
 
 

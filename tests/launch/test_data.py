@@ -43,7 +43,7 @@ def start(folder, data, cache, log="log", page=False):
     args += [f"--config.data.cache={cache}", f"--out={folder / 'out'}"]
     args += [] if page else ["--nopage"]
     folder.mkdir(exist_ok=True)
-    return forked.start("launch/data.py", args, folder / "programs", folder / log)
+    return forked.start("launch/data.py", args, folder / log)
 
 
 def finish(process, folder, log="log", code=0):

@@ -32,13 +32,9 @@ NOISE = ("leaked", "Traceback", "Exception ignored")
 
 
 @pytest.fixture(scope="module")
-def environment(tmp_path_factory):
-    """One device; programs compiled once for all the processes here."""
-    programs = {
-        "JAX_COMPILATION_CACHE_DIR": str(tmp_path_factory.mktemp("programs")),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-    }
-    return os.environ | {"XLA_FLAGS": forked.UNOPTIMISED} | programs
+def environment():
+    """One device."""
+    return os.environ | {"XLA_FLAGS": forked.UNOPTIMISED}
 
 
 @pytest.fixture(scope="module")

@@ -17,12 +17,9 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def environment(tmp_path_factory):
-    """Two simulated devices a process; programs compiled once for all runs here."""
-    return together.environment(
-        JAX_COMPILATION_CACHE_DIR=str(tmp_path_factory.mktemp("programs")),
-        JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS="0",
-    )
+def environment():
+    """Two simulated devices a process."""
+    return together.environment()
 
 
 @pytest.fixture

@@ -10,8 +10,6 @@ from pefomed_jax.errors import UserError
 from pefomed_jax.evaluation import command
 from pefomed_jax.training import answer
 
-pytestmark = pytest.mark.usefixtures("compiled_once")
-
 ROOT = pathlib.Path(__file__).parents[2]
 HOT = {"sample": True, "temperature": 2.0}
 LONG = {"split": "train", "decoding": {"min_new_tokens": 3}}  # no empty answers

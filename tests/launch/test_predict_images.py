@@ -13,8 +13,6 @@ from pefomed_jax.evaluation.journal import noted
 from pefomed_jax.evaluation.page import saved
 from pefomed_jax.training import answer
 
-pytestmark = pytest.mark.usefixtures("compiled_once")
-
 
 @pytest.fixture
 def films(tmp_path, pictures):

@@ -59,11 +59,11 @@ def asked(pictures, tmp_path):
 
 
 @pytest.mark.slow
-def test_killed_ten_times_it_is_the_same_file(asked, programs, tmp_path):
+def test_killed_ten_times_it_is_the_same_file(asked, tmp_path):
     """At any moment; the first time while it starts."""
     rng = random.Random(time.time_ns())
     whole, killed, log = (tmp_path / name for name in ("whole.jsonl", "killed.jsonl", "log"))
-    process = forked.start(PROGRAM, [*asked, f"--out={whole}"], programs, log)
+    process = forked.start(PROGRAM, [*asked, f"--out={whole}"], log)
     process.join()
     assert process.exitcode == 0, log.read_text()
     assert len(rows(whole)) == 400
@@ -77,7 +77,7 @@ def test_killed_ten_times_it_is_the_same_file(asked, programs, tmp_path):
     part = tmp_path / "killed.jsonl.part"
     for _ in range(9):
         moment = n_lines(part) + rng.randint(1, 30)
-        process = forked.start(PROGRAM, asked, programs, log)
+        process = forked.start(PROGRAM, asked, log)
         while n_lines(part) < moment and process.is_alive():
             time.sleep(0.0005)
         time.sleep(rng.uniform(0, 0.005))
@@ -86,7 +86,7 @@ def test_killed_ten_times_it_is_the_same_file(asked, programs, tmp_path):
         assert process.exitcode == -9, log.read_text()
     assert not killed.exists()
     assert 0 < n_lines(part) < 400
-    process = forked.start(PROGRAM, asked, programs, log)
+    process = forked.start(PROGRAM, asked, log)
     process.join()
     assert process.exitcode == 0, log.read_text()
     assert "going on after" in log.read_text()

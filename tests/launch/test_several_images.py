@@ -4,7 +4,6 @@ import json
 import re
 
 import numpy as np
-import pytest
 import runs
 from PIL import Image
 from predicting import predict
@@ -12,8 +11,6 @@ from predicting import predict
 from pefomed_jax import config as config_lib
 from pefomed_jax.evaluation import command
 from pefomed_jax.training import loop
-
-pytestmark = pytest.mark.usefixtures("compiled_once")
 
 
 def write_views(folder):

@@ -25,7 +25,7 @@ def audit(tmp_path, config, folder, *fields):
     """audit.json of `launch/data.py` over a folder; its page and lists are there."""
     args = [f"--config=configs/{config}", f"--config.data.dir={folder}", *fields]
     args += [f"--config.data.cache={tmp_path / 'cache'}", f"--out={tmp_path / 'out'}"]
-    process = forked.start("launch/data.py", args, tmp_path / "programs", tmp_path / "log")
+    process = forked.start("launch/data.py", args, tmp_path / "log")
     process.join(WAIT)
     assert process.exitcode == 0, (tmp_path / "log").read_text()
     names = {path.name for path in (tmp_path / "out").iterdir()}

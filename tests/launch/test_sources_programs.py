@@ -15,16 +15,10 @@ WAIT = 300.0  # seconds
 MAX = "--config.data.max_bad_fraction=0.5"
 
 
-@pytest.fixture(scope="module")
-def programs(tmp_path_factory):
-    """Where compiled programs are kept: all here are of few sizes."""
-    return tmp_path_factory.mktemp("programs")
-
-
-def launch(name, args, programs, folder):
+def launch(name, args, folder):
     """What a program says, on one device, in a process of its own; the log is in `folder`."""
     log = folder / f"{name}.log"
-    process = forked.start(f"launch/{name}.py", list(map(str, args)), programs, log)
+    process = forked.start(f"launch/{name}.py", list(map(str, args)), log)
     process.join(WAIT)
     assert process.exitcode == 0, log.read_text()
     return log.read_text()
@@ -35,7 +29,7 @@ def read(path):
 
 
 @pytest.mark.slow
-def test_vqa_rad_from_the_embedded_base(shared, programs, tmp_path):
+def test_vqa_rad_from_the_embedded_base(shared, tmp_path):
     """Three steps at the preset `tiny`: its own weights and tokenizer, real images."""
     folder = shared / "data" / "vqa-rad"
     if not folder.is_dir():
@@ -46,7 +40,7 @@ def test_vqa_rad_from_the_embedded_base(shared, programs, tmp_path):
     fields |= {"data.branches": 1, "data.buckets": "(192,)"}  # one shape to compile
     args = [f"--config.{name}={value}" for name, value in fields.items()]
     config = "--config=configs/vqa.py:tiny,data=vqa_rad"
-    said = launch("train", [config, *args, f"--workdir={tmp_path / 'run'}"], programs, tmp_path)
+    said = launch("train", [config, *args, f"--workdir={tmp_path / 'run'}"], tmp_path)
     found = re.search(r"(\d+) training, (\d+) validation .*, (\d+) test cases", said)
     train, val, test = map(int, found.groups())
     assert (train + val, test) == (2155, 24)
@@ -66,7 +60,7 @@ def test_vqa_rad_from_the_embedded_base(shared, programs, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_mixture_of_three_sets(programs, tmp_path):
+def test_a_mixture_of_three_sets(tmp_path):
     """A step is an epoch of 7 rows, which `data.ratios` deals out; cases are counted by set."""
     data, run = tmp_path / "data", tmp_path / "run"
     for name in ("roco_1", "clef_2024", "mimic_jpg"):
@@ -79,7 +73,7 @@ def test_a_mixture_of_three_sets(programs, tmp_path):
     fields |= {"train.steps": 3, "data.ratios": "(('roco',1),('clef',2),('mimic_cxr',4))"}
     args = [f"--config.{name}={value}" for name, value in fields.items()]
     config = "--config=configs/caption.py:tiny,data=roco+clef+mimic_cxr"
-    said = launch("train", [config, *args, MAX, f"--workdir={run}"], programs, tmp_path)
+    said = launch("train", [config, *args, MAX, f"--workdir={run}"], tmp_path)
     for line in ("roco: 2 cases, 1 of the 7", "clef: 3 cases, 2 of", "mimic_cxr: 2 cases, 4 of"):
         assert line in said
     names = ("roco", "clef", "mimic_cxr")
@@ -116,7 +110,7 @@ def write_pairs(folder):
 
 
 @pytest.mark.slow
-def test_branches_over_several_images(programs, tmp_path):
+def test_branches_over_several_images(tmp_path):
     """Three questions a row of two images: the answers of one question a row, and a page."""
     write_pairs(tmp_path / "set")
     more = {"lora.rank": 8, "optimizer.lr": 0.3, "optimizer.clip": 0, "optimizer.warmup_steps": 0}
@@ -124,11 +118,11 @@ def test_branches_over_several_images(programs, tmp_path):
     fields |= {"data.cache": tmp_path / "cache", "data.branches": 3, "train.batch_size": 4}
     args = [f"--config.{name}={value}" for name, value in fields.items()]
     config = "--config=configs/vqa.py:tiny,data=folder"
-    launch("train", [config, *args, f"--workdir={tmp_path / 'run'}"], programs, tmp_path)
+    launch("train", [config, *args, f"--workdir={tmp_path / 'run'}"], tmp_path)
     for lanes in (1, 3):
         out = tmp_path / f"p{lanes}.jsonl"
         more = [f"--branches={lanes}", f"--save_images={tmp_path / 'films'}", f"--out={out}"]
-        launch("predict", [f"--weights={tmp_path / 'run'}", *more], programs, tmp_path)
+        launch("predict", [f"--weights={tmp_path / 'run'}", *more], tmp_path)
     one, three = read(tmp_path / "p1.jsonl"), read(tmp_path / "p3.jsonl")
     assert len(three) == 12
     assert {tuple(row["images"]) for row in three} == {
@@ -138,7 +132,7 @@ def test_branches_over_several_images(programs, tmp_path):
     np.testing.assert_allclose(*close, atol=1e-4)
     assert one == three
     flags = [f"--predictions={tmp_path / 'p3.jsonl'}", "--protocol=pefomed", "--resamples=0"]
-    launch("evaluate", [*flags, f"--out={tmp_path / 'scores'}"], programs, tmp_path)
+    launch("evaluate", [*flags, f"--out={tmp_path / 'scores'}"], tmp_path)
     results = json.loads((tmp_path / "scores" / "results.json").read_text())
     kinds = {k: g["n_cases"] for k, g in results["groups"]["answer_type"].items()}
     assert kinds == {"OPEN": 4, "CLOSED": 8}

@@ -26,29 +26,20 @@ SAME = ("metrics.jsonl", "predictions.jsonl", "predictions_shuffled.jsonl", "res
 
 
 @pytest.fixture(scope="module")
-def programs(tmp_path_factory) -> dict[str, str]:
-    """Programs are compiled once for all the runs here."""
-    return {
-        "JAX_COMPILATION_CACHE_DIR": str(tmp_path_factory.mktemp("programs")),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-    }
-
-
-@pytest.fixture(scope="module")
 def data(tmp_path_factory) -> pathlib.Path:
     return runs.write_pictures(tmp_path_factory.mktemp("data"))
 
 
 @pytest.fixture(scope="module")
-def two(data, programs, tmp_path_factory) -> pathlib.Path:
+def two(data, tmp_path_factory) -> pathlib.Path:
     """A run of two processes, its weights over fsdp."""
     folder = tmp_path_factory.mktemp("two") / "run"
-    return trained(2, [*runs.flags(data, mesh__fsdp=2), f"--workdir={folder}"], programs)
+    return trained(2, [*runs.flags(data, mesh__fsdp=2), f"--workdir={folder}"])
 
 
-def trained(count: int, args: list[str], programs: dict[str, str]) -> pathlib.Path:
+def trained(count: int, args: list[str]) -> pathlib.Path:
     """The folder of a run of so many processes."""
-    with together.start(count, args, **programs) as processes:
+    with together.start(count, args) as processes:
         ends = processes.ended()
     assert [code for code, _ in ends] == [0] * count, ends
     assert "images shuffled" in ends[0][1]
@@ -75,17 +66,17 @@ def n_rows(folder: pathlib.Path) -> int:
     return path.read_text().count("\n") if path.exists() else 0
 
 
-def test_two_processes_learn_as_one(two, data, programs, tmp_path):
-    together.alone([*runs.flags(data), f"--workdir={tmp_path}"], **programs)
+def test_two_processes_learn_as_one(two, data, tmp_path):
+    together.alone([*runs.flags(data), f"--workdir={tmp_path}"])
     check_equal(two, tmp_path)
 
 
 @pytest.mark.slow
-def test_one_is_killed_and_all_go_on(two, data, programs, tmp_path):
+def test_one_is_killed_and_all_go_on(two, data, tmp_path):
     """The survivor leaves in time and says why; begun again, they end with the same bits."""
     folder = tmp_path / "run"
     args = [*runs.flags(data, mesh__fsdp=2), f"--workdir={folder}"]
-    with together.start(2, args, **programs) as processes:
+    with together.start(2, args) as processes:
         processes.wait_for((folder / "checkpoints" / "2").is_dir)
         processes.running[1].kill()
         start = time.monotonic()
@@ -94,18 +85,18 @@ def test_one_is_killed_and_all_go_on(two, data, programs, tmp_path):
     assert code == 76, said
     assert "another process of the run is gone" in said.splitlines()[-1]
     assert not (folder / "results.json").exists()
-    trained(2, args, programs)
+    trained(2, args)
     for name in SAME:
         assert (folder / name).read_bytes() == (two / name).read_bytes(), name
 
 
 @pytest.mark.slow
-def test_sigterm_of_one_saves_all(two, data, programs, tmp_path):
+def test_sigterm_of_one_saves_all(two, data, tmp_path):
     """Asked to end, both save the same step; one process goes on with it, on another mesh."""
     folder = tmp_path / "run"
     many = {"train__steps": 400, "train__checkpoint_every": 400, "train__eval_every": 400}
     args = [*runs.flags(data, **many, mesh__fsdp=2), f"--workdir={folder}"]
-    with together.start(2, args, **programs) as processes:
+    with together.start(2, args) as processes:
         processes.wait_for(lambda: n_rows(folder) >= 2)
         processes.running[1].send_signal(signal.SIGTERM)
         ends = processes.ended()
@@ -117,38 +108,38 @@ def test_sigterm_of_one_saves_all(two, data, programs, tmp_path):
     steps = {"train__steps": saved + 4, "train__eval_every": saved + 4}
     whole = [*runs.flags(data, **many | steps), f"--workdir={tmp_path / 'whole'}"]
     rest = [*runs.flags(data, **many | steps, mesh__tensor=2), f"--workdir={folder}"]
-    said = together.alone(rest, devices=4, **programs)
+    said = together.alone(rest, devices=4)
     assert f"going on after step {saved}" in said
-    together.alone(whole, **programs)
+    together.alone(whole)
     assert len(runs.rows(folder)) == saved + 4
 
 
 @pytest.mark.slow
-def test_sigterm_while_the_test_cases_are_answered(data, programs, tmp_path):
+def test_sigterm_while_the_test_cases_are_answered(data, tmp_path):
     """Nothing is left to be saved: both leave at once, and answer them when they are back."""
     args = [*runs.flags(data, mesh__fsdp=2), f"--workdir={tmp_path}"]
-    with together.start(2, args, **programs) as processes:
+    with together.start(2, args) as processes:
         processes.wait_for((tmp_path / "predictions.jsonl").exists)
         processes.running[1].send_signal(signal.SIGTERM)
         ends = processes.ended(LEAVE)
     assert [code for code, _ in ends] == [75, 75], ends
     assert "interrupted; the same command goes on" in ends[0][1]
     assert not (tmp_path / "results.json").exists()
-    trained(2, args, programs)
+    trained(2, args)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("count", [2, 4])
-def test_tiny_learns_the_same(count, programs, tmp_path):
+def test_tiny_learns_the_same(count, tmp_path):
     """Four: tensor=4 lies over two processes each, which bring the same rows."""
     fields = [f"--config.{name}={value}" for name, value in TINY.items()]
     args = ["--config=configs/vqa.py", *fields]
-    together.alone([*args, f"--workdir={tmp_path / 'one'}"], **programs)
+    together.alone([*args, f"--workdir={tmp_path / 'one'}"])
     mesh = "--config.mesh.fsdp=4" if count == 2 else "--config.mesh.tensor=4"
-    many = trained(count, [*args, mesh, f"--workdir={tmp_path / 'many'}"], programs)
+    many = trained(count, [*args, mesh, f"--workdir={tmp_path / 'many'}"])
     check_equal(many, tmp_path / "one")
     if count == 4:
         return
-    again = trained(count, [*args, mesh, f"--workdir={tmp_path / 'again'}"], programs)
+    again = trained(count, [*args, mesh, f"--workdir={tmp_path / 'again'}"])
     for name in SAME:
         assert (again / name).read_bytes() == (many / name).read_bytes(), name

@@ -41,12 +41,12 @@ def made(module, tmp_path_factory):
 
 
 @pytest.fixture
-def verify(programs, tmp_path):
+def verify(tmp_path):
     """verify(files, reference, *flags): exit code and output of `launch/verify.py`."""
 
     def run(files, reference, *flags):
         args, log = [f"--weights={files}", f"--reference={reference}", *flags], tmp_path / "log"
-        process = forked.start("launch/verify.py", args, programs, log)
+        process = forked.start("launch/verify.py", args, log)
         process.join()
         return process.exitcode, log.read_text()
 

@@ -13,8 +13,6 @@ from pefomed_jax.errors import UserError
 from pefomed_jax.parallel.share import place
 from pefomed_jax.training import features, loop, setup
 
-pytestmark = pytest.mark.usefixtures("compiled_once")
-
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):

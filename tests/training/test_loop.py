@@ -11,8 +11,6 @@ from pefomed_jax.errors import UserError
 from pefomed_jax.training import folder as run_folder
 from pefomed_jax.training import loop
 
-pytestmark = pytest.mark.usefixtures("compiled_once")
-
 
 @pytest.fixture
 def data(pictures):

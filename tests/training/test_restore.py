@@ -12,8 +12,6 @@ from pefomed_jax.planning import dry_run
 from pefomed_jax.training import convert, loop, restore
 from pefomed_jax.weights import bundle
 
-pytestmark = pytest.mark.usefixtures("compiled_once")
-
 
 def leaves(tree):
     flat = flatten_dict(stack.unstack(tree), sep="/")
