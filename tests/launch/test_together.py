@@ -15,13 +15,14 @@ LEAVE = 30.0  # seconds in which the others are gone where one is lost
 TINY = {
     "data.limit": 64,
     "train.steps": 10,
-    "train.batch_size": 16,
+    "train.batch_size": 8,
     "train.eval_every": 10,
     "eval.limit": 16,
     "eval.val_limit": 8,
     "eval.batch_size": 8,
     "eval.max_new_tokens": 8,
 }
+TINY_FLAGS = ["--config=configs/vqa.py", *(f"--config.{name}={v}" for name, v in TINY.items())]
 SAME = ("metrics.jsonl", "predictions.jsonl", "predictions_shuffled.jsonl", "results.json")
 
 
@@ -128,18 +129,23 @@ def test_sigterm_while_the_test_cases_are_answered(data, tmp_path):
     trained(2, args)
 
 
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory) -> pathlib.Path:
+    """A run of one process."""
+    folder = tmp_path_factory.mktemp("tiny") / "run"
+    together.alone([*TINY_FLAGS, f"--workdir={folder}"])
+    return folder
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("count", [2, 4])
-def test_tiny_learns_the_same(count, tmp_path):
+def test_tiny_learns_the_same(count, tiny, tmp_path):
     """Four: tensor=4 lies over two processes each, which bring the same rows."""
-    fields = [f"--config.{name}={value}" for name, value in TINY.items()]
-    args = ["--config=configs/vqa.py", *fields]
-    together.alone([*args, f"--workdir={tmp_path / 'one'}"])
     mesh = "--config.mesh.fsdp=4" if count == 2 else "--config.mesh.tensor=4"
-    many = trained(count, [*args, mesh, f"--workdir={tmp_path / 'many'}"])
-    check_equal(many, tmp_path / "one")
+    many = trained(count, [*TINY_FLAGS, mesh, f"--workdir={tmp_path / 'many'}"])
+    check_equal(many, tiny)
     if count == 4:
         return
-    again = trained(count, [*args, mesh, f"--workdir={tmp_path / 'again'}"])
+    again = trained(count, [*TINY_FLAGS, mesh, f"--workdir={tmp_path / 'again'}"])
     for name in SAME:
         assert (again / name).read_bytes() == (many / name).read_bytes(), name
