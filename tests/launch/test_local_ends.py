@@ -78,7 +78,9 @@ def test_a_stop_is_passed_on_and_nothing_restarts(tmp_path, name):
     heard = "SIGTERM" if name == "SIGHUP" else name
     path = tmp_path / "pids"
     program = SAVES.format(name=f"signal.{heard}", path=str(path), what="os.getpid()")
+    old = signal.signal(signal.Signals[name], signal.SIG_DFL)  # nohup has it ignored by all below
     process = begin(program, "--restarts=5")
+    signal.signal(signal.Signals[name], old)
     numbers(path, 2)
     process.send_signal(signal.Signals[name])
     out, err = process.communicate(timeout=20)
