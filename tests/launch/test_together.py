@@ -116,16 +116,21 @@ def test_sigterm_of_one_saves_all(two, data, tmp_path):
 
 
 @pytest.mark.slow
-def test_sigterm_while_the_test_cases_are_answered(data, tmp_path):
+def test_sigterm_while_the_test_cases_are_answered(tmp_path):
     """Nothing is left to be saved: both leave at once, and answer them when they are back."""
-    args = [*runs.flags(data, mesh__fsdp=2), f"--workdir={tmp_path}"]
+    data, folder = runs.write_pictures(tmp_path / "data"), tmp_path / "run"
+    asked = json.loads((data / "test.json").read_text())
+    more = [row | {"qid": f"{row['qid']}{k}"} for k in range(5) for row in asked]
+    (data / "test.json").write_text(json.dumps(more))  # so many that it is heard before the end
+    settings = {"eval__max_new_tokens": 400, "eval__batch_size": 4, "train__eval_every": 6}
+    args = [*runs.flags(data, mesh__fsdp=2, **settings), f"--workdir={folder}"]
     with together.start(2, args) as processes:
-        processes.wait_for((tmp_path / "predictions.jsonl").exists)
+        processes.wait_for((folder / "predictions.jsonl").exists)
         processes.running[1].send_signal(signal.SIGTERM)
         ends = processes.ended(LEAVE)
     assert [code for code, _ in ends] == [75, 75], ends
     assert "interrupted; the same command goes on" in ends[0][1]
-    assert not (tmp_path / "results.json").exists()
+    assert not (folder / "results.json").exists()
     trained(2, args)
 
 
