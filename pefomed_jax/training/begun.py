@@ -15,20 +15,20 @@ from pefomed_jax.training import folder as run_folder
 from pefomed_jax.training.folder import CHECKPOINTS
 
 
-def finished(config: ConfigDict, workdir: pathlib.Path, held: contextlib.ExitStack) -> bool:
-    """Whether the folder holds the whole run already, whose scores are printed then.
+def take(config: ConfigDict, workdir: pathlib.Path, held: contextlib.ExitStack) -> bool:
+    """Takes the folder for this run; False where the whole run is in it, whose scores are printed.
 
-    Raises UserError where the processes differ, or what is in the folder is of another run. The
-    folder stays locked, by process 0, until `held` is closed.
+    Process 0 locks it until `held` is closed. Raises UserError where the processes differ, or the
+    folder is in use or of another run.
     """
     hosts.check_same(_alike(config))
-    if hosts.first_says(lambda: _settled(config, workdir, held)):
-        return True
+    if hosts.first_says(lambda: _finished(config, workdir, held)):
+        return False
     run_folder.check_shared(workdir)
-    return False
+    return True
 
 
-def _settled(config: ConfigDict, workdir: pathlib.Path, held: contextlib.ExitStack) -> bool:
+def _finished(config: ConfigDict, workdir: pathlib.Path, held: contextlib.ExitStack) -> bool:
     held.enter_context(run_folder.lock(workdir))
     at = run_folder.latest_step(workdir / CHECKPOINTS)
     if at is not None and at > config.train.steps:

@@ -36,20 +36,21 @@ class Evaluator:
     """
 
     def __init__(self, feed: Feed, compilations: Compilations):
-        pieces, splits, tokenizer = feed.pieces, feed.splits, feed.tokenizer
+        self.feed, pieces, splits = feed, feed.pieces, feed.splits
         self.config: ConfigDict = pieces.config
         self.mesh, self._compilations = pieces.mesh, compilations
-        self._source, self._tokenizer = feed.source, tokenizer
         self.val = spread(splits.val, self.config.eval.val_limit)
         check_select_by(self.config, self.val)
         self.test = splits.test
         self.train = spread(splits.train, self.config.eval.train_limit)
-        encoding = pipeline.Loader.of(feed.source, tokenizer, self.config).encoding
+        encoding = pipeline.Loader.of(feed.source, feed.tokenizer, self.config).encoding
         self._prompts = encoding.prompts
         # one shape for all sets of cases: one compilation
         every = [*self.val, *self.test, *self.train]
         self._shape = asked.shape_of(every, encoding.prompt_rows(every))
-        options = Options(self.config.eval.max_new_tokens, base_lib.ends(self.config, tokenizer))
+        options = Options(
+            self.config.eval.max_new_tokens, base_lib.ends(self.config, feed.tokenizer)
+        )
         self._generate = make_generate(pieces.model, options)
         self._mine = share.mine(self.mesh, self.config.eval.batch_size)
         self._dtype = pieces.model.compute.dtype
@@ -68,7 +69,7 @@ class Evaluator:
         """sum(w·nll) / sum(w) over the validation cases, without dropout, in nats a target."""
         total = weight = 0.0
         batches = pipeline.loss_batches(
-            self._source, self.val, self._tokenizer, self.config, mine=self._mine
+            self.feed.source, self.val, self.feed.tokenizer, self.config, mine=self._mine
         )
         for batch, _ in batches:
             placed = share.place(batch, self.mesh)
@@ -89,9 +90,9 @@ class Evaluator:
             params = masks.merge(state.trainable, frozen)
             params = merge.prepare(params, self.config.lora.alpha, self._dtype)
         batches = asked.eval_batches(
-            self._source,
+            self.feed.source,
             cases,
-            self._tokenizer,
+            self.feed.tokenizer,
             self.config,
             shape=self._shape,
             mine=self._mine,
@@ -102,7 +103,7 @@ class Evaluator:
                 return self._generate(params, batch)
 
         return predict(
-            generate, params, batches, self._tokenizer, self._prompts, self.mesh, progress
+            generate, params, batches, self.feed.tokenizer, self._prompts, self.mesh, progress
         )
 
 

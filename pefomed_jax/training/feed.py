@@ -67,7 +67,7 @@ class Feed:
 
     def lines(self, scored: int) -> Iterator[str]:
         """What there is, for the user; `scored` validation cases are."""
-        config, devices = self.pieces.config, self.pieces.mesh.devices.flatten()
+        config = self.pieces.config
         n = {name: len(getattr(self.splits, name)) for name in ("train", "val", "test")}
         part = f" ({scored} of them scored)" if scored < n["val"] else ""
         yield (
@@ -75,11 +75,6 @@ class Feed:
             f"{part}, {n['test']} test cases; {self.order.steps_per_epoch:.1f} steps an epoch, "
             f"rows of (T, A, I) = {', '.join(map(str, self.order.buckets))}, "
             f"{self.order.waste():.0%} padding"
-        )
-        yield (
-            f"{len(devices)} × {devices[0].device_kind}, mesh {dict(self.pieces.mesh.shape)}, "
-            f"attention {self.pieces.model.compute.implementation}, {config.model.dtype} over "
-            f"{config.model.base_dtype}"
         )
         yield from self.shares.lines(self.order.quotas, config.data.ratios)
         if not scored:

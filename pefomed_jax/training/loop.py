@@ -44,7 +44,7 @@ def run(config: ConfigDict, workdir: pathlib.Path, check: Check | None = None) -
         raise UserError(f"still needed: {'; '.join(need)} (--dry_run shows the whole plan)")
     pieces = setup.assemble(config)
     with contextlib.ExitStack() as held:
-        if begun.finished(config, workdir, held):
+        if not begun.take(config, workdir, held):
             return 0
         print(pieces.table, flush=True)
         with jax.set_mesh(pieces.mesh):
@@ -78,7 +78,7 @@ class Run:
         hosts.wait("restored")  # nothing is cut before all have read
         log = Log if hosts.is_first() else Silent
         self.log = log(workdir, int(self.state.step), self.steps, config.train.log_every)
-        for line in self.feed.lines(len(self.evaluator.val)):
+        for line in (*self.feed.lines(len(self.evaluator.val)), pieces.machine()):
             self.log.say(line)
         if step := int(self.state.step):
             self.log.say(f"going on after step {step} in {workdir}")
@@ -185,5 +185,5 @@ class Run:
             self.state = self.checkpoints.restore(self.abstract, best)[0]
         why = "" if best is None else f", the best by {select_by(self.config)}"
         self.log.say(f"test with the checkpoint of step {int(self.state.step)}{why}")
-        tested.write(self.feed, self.evaluator, self.state, self.frozen, self.workdir, self.log)
+        tested.write(self.evaluator, self.state, self.frozen, self.workdir, self.log)
         self.log.say(f"{self.compilations}; everything is in {self.workdir}")

@@ -70,6 +70,15 @@ class Setup:
         """The frozen part of a loaded base; adapters that do not train are not there at all."""
         return masks.partition(base, _like(self.labels, self.base))[1]
 
+    def machine(self) -> str:
+        """What the run computes on and in which precision, for the user."""
+        config, devices = self.config, self.mesh.devices.flatten()
+        return (
+            f"{len(devices)} × {devices[0].device_kind}, mesh {dict(self.mesh.shape)}, attention "
+            f"{self.model.compute.implementation}, {config.model.dtype} over "
+            f"{config.model.base_dtype}"
+        )
+
     def jit_step(self) -> Any:
         """The training step, the same one every time; call it under `jax.set_mesh(mesh)`."""
         return self._jit_step

@@ -7,7 +7,6 @@ from pefomed_jax.data import facts, pipeline
 from pefomed_jax.evaluation import results, writing
 from pefomed_jax.parallel import hosts
 from pefomed_jax.training.evaluate import Evaluator
-from pefomed_jax.training.feed import Feed
 from pefomed_jax.training.logging import Log
 from pefomed_jax.training.state import TrainState
 
@@ -15,12 +14,7 @@ Answered = dict[str, list[results.Row] | None]
 
 
 def write(
-    feed: Feed,
-    evaluator: Evaluator,
-    state: TrainState,
-    frozen: Any,
-    workdir: pathlib.Path,
-    log: Log,
+    evaluator: Evaluator, state: TrainState, frozen: Any, workdir: pathlib.Path, log: Log
 ) -> None:
     """predictions*.jsonl, results.json, the page and the tables; process 0 writes them."""
 
@@ -40,14 +34,13 @@ def write(
     if fitted := evaluator.train:
         answered["train"] = answer("predictions_train.jsonl", fitted)
     if hosts.is_first():
-        log.say(results.table(_scored(answered, feed, evaluator, workdir / "results.json")))
+        log.say(results.table(_scored(answered, evaluator, workdir / "results.json")))
 
 
-def _scored(
-    answered: Answered, feed: Feed, evaluator: Evaluator, path: pathlib.Path
-) -> dict[str, Any]:
-    config, places = feed.pieces.config, facts.places(feed.source, evaluator.test)
+def _scored(answered: Answered, evaluator: Evaluator, path: pathlib.Path) -> dict[str, Any]:
+    config, source = evaluator.config, evaluator.feed.source
+    places = facts.places(source, evaluator.test)
     return writing.write_results(
         *(path, answered, config.task, config.eval.protocol),
-        images=lambda name: feed.source.image(*places[name]),
+        images=lambda name: source.image(*places[name]),
     )

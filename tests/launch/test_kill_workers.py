@@ -2,16 +2,15 @@
 
 import contextlib
 import json
-import os
 import pathlib
 import re
 import subprocess
 import sys
 import time
 
-import forked
 import pytest
 import runs
+import together
 from data import mixed
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -32,23 +31,17 @@ NOISE = ("leaked", "Traceback", "Exception ignored")
 
 
 @pytest.fixture(scope="module")
-def environment():
-    """One device."""
-    return os.environ | {"XLA_FLAGS": forked.UNOPTIMISED}
-
-
-@pytest.fixture(scope="module")
 def data(tmp_path_factory):
     return mixed.write(tmp_path_factory.mktemp("data"))
 
 
-def start(environment, data, folder, **settings):
+def start(data, folder, **settings):
     args = runs.flags(data, **(SETTINGS | settings))
     args[0] = "--config=configs/vqa.py:tiny,data=folder+medexpqa"
     return subprocess.Popen(
         [sys.executable, "launch/train.py", *args, f"--workdir={folder}"],
         cwd=ROOT,
-        env=environment,
+        env=together.environment(devices=1),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -87,9 +80,9 @@ def children(pid):
     return found
 
 
-def killed(environment, data, folder, at, workers):
+def killed(data, folder, at, workers):
     """A run killed after row `at`; its worker processes end with it."""
-    process = start(environment, data, folder, data__workers=workers)
+    process = start(data, folder, data__workers=workers)
     wait_for(process, lambda: n_rows(folder) >= at)
     own = children(process.pid)
     process.kill()
@@ -102,15 +95,15 @@ def killed(environment, data, folder, at, workers):
 
 
 @pytest.mark.slow
-def test_killed_and_resumed_with_other_workers(environment, data, tmp_path):
+def test_killed_and_resumed_with_other_workers(data, tmp_path):
     """Killed within an epoch without workers, then with two, ended with one: the same bits."""
     whole, other = tmp_path / "whole", tmp_path / "other"
-    finish(start(environment, data, whole))
-    killed(environment, data, other, 3, 0)
-    own = killed(environment, data, other, n_rows(other) + 4, 2)
+    finish(start(data, whole))
+    killed(data, other, 3, 0)
+    own = killed(data, other, n_rows(other) + 4, 2)
     assert len(own) == 2 or not pathlib.Path("/proc/self/stat").exists()
     assert n_rows(other) < STEPS
-    assert "going on after step" in finish(start(environment, data, other, data__workers=1))
+    assert "going on after step" in finish(start(data, other, data__workers=1))
     assert [row["step"] for row in runs.rows(other)] == list(range(1, STEPS + 1))
     for name in ("metrics.jsonl", "predictions.jsonl", "results.json"):
         assert (other / name).read_bytes() == (whole / name).read_bytes(), name
@@ -119,10 +112,10 @@ def test_killed_and_resumed_with_other_workers(environment, data, tmp_path):
 
 
 @pytest.mark.slow
-def test_an_image_that_vanishes_ends_the_run_in_a_line(environment, tmp_path):
+def test_an_image_that_vanishes_ends_the_run_in_a_line(tmp_path):
     """Taken away while the run trains, read in a worker process."""
     data, folder = mixed.write(tmp_path / "data"), tmp_path / "run"
-    process = start(environment, data, folder, train__steps=4000, data__workers=1)
+    process = start(data, folder, train__steps=4000, data__workers=1)
     wait_for(process, lambda: n_rows(folder) >= 1)
     for path in (data / "folder" / "images").glob("train*.dcm"):
         path.unlink()

@@ -16,12 +16,6 @@ from standins import ROOT, wait_for
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture(scope="module")
-def environment():
-    """Two simulated devices a process."""
-    return together.environment()
-
-
 @pytest.fixture
 def program(pictures, tmp_path):
     """A run long enough to be disturbed, as typed after the launcher."""
@@ -70,13 +64,13 @@ def worker(folder, index):
     return next(pid for pid, parent in parents.items() if parent in parents)
 
 
-def test_local_starts_all_again_when_one_is_killed(program, environment, tmp_path):
+def test_local_starts_all_again_when_one_is_killed(program, tmp_path):
     path = f"{os.path.dirname(sys.executable)}:{os.environ['PATH']}"
     flags = ["--processes=2", "--devices=2", "--restarts=1"]
     run = subprocess.Popen(
         [sys.executable, "launch/local.py", *flags, "--", *program],
         cwd=ROOT,
-        env=environment | {"PATH": path},
+        env=together.environment(PATH=path),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -92,9 +86,9 @@ def test_local_starts_all_again_when_one_is_killed(program, environment, tmp_pat
     check_whole(tmp_path / "run")
 
 
-def test_slurm_queues_a_warned_run_again_and_it_goes_on(program, environment, tmp_path):
+def test_slurm_queues_a_warned_run_again_and_it_goes_on(program, tmp_path):
     (tmp_path / "cluster").mkdir()
-    cluster = slurm_here.install(tmp_path / "cluster", environment)
+    cluster = slurm_here.install(tmp_path / "cluster", together.environment())
     job = slurm_here.begin(cluster, *program, root=ROOT)
     with ended(job):
         wait_for_steps(job, tmp_path / "run")

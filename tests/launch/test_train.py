@@ -1,7 +1,6 @@
 """`launch/train.py` as a person starts it: killed and started again, twice at once, interrupted."""
 
 import json
-import os
 import pathlib
 import random
 import signal
@@ -9,18 +8,12 @@ import subprocess
 import sys
 import time
 
-import forked
 import pytest
 import runs
+import together
 
 ROOT = pathlib.Path(__file__).parents[2]
 WAIT = 240.0  # seconds for anything a run has to do before it is killed
-
-
-@pytest.fixture(scope="module")
-def environment():
-    """One device."""
-    return os.environ | {"XLA_FLAGS": forked.UNOPTIMISED}
 
 
 @pytest.fixture(scope="module")
@@ -28,11 +21,11 @@ def data(tmp_path_factory):
     return runs.write_pictures(tmp_path_factory.mktemp("data"))
 
 
-def start(environment, args):
+def start(args):
     return subprocess.Popen(
         [sys.executable, "launch/train.py", *args],
         cwd=ROOT,
-        env=environment,
+        env=together.environment(devices=1),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -60,26 +53,26 @@ def n_rows(folder):
 
 
 @pytest.mark.slow
-def test_killed_runs_end_as_an_uninterrupted_one(environment, data, tmp_path):
+def test_killed_runs_end_as_an_uninterrupted_one(data, tmp_path):
     """Killed while a checkpoint is being written, then at a random moment: the same bits."""
     settings = {"train__steps": 40, "train__checkpoint_every": 1, "train__eval_every": 20}
     args = runs.flags(data, **settings)
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    finish(start(environment, [*args, f"--workdir={whole}"]))
+    finish(start([*args, f"--workdir={whole}"]))
 
-    process = start(environment, [*args, f"--workdir={killed}"])
+    process = start([*args, f"--workdir={killed}"])
     saving = lambda: any((killed / "checkpoints").glob("*tmp*"))  # noqa: E731
     wait_for(process, lambda: n_rows(killed) >= 5 and saving())
     process.kill()
     process.communicate()
 
     moment = random.Random(time.time_ns()).randint(10, 36)
-    process = start(environment, [*args, f"--workdir={killed}"])
+    process = start([*args, f"--workdir={killed}"])
     wait_for(process, lambda: n_rows(killed) >= moment)
     process.kill()
     process.communicate()
 
-    said = finish(start(environment, [*args, f"--workdir={killed}"]))
+    said = finish(start([*args, f"--workdir={killed}"]))
     assert "going on after step" in said
     assert [row["step"] for row in runs.rows(killed)] == list(range(1, 41))
     for name in ("metrics.jsonl", "predictions.jsonl", "results.json"):
@@ -87,12 +80,12 @@ def test_killed_runs_end_as_an_uninterrupted_one(environment, data, tmp_path):
 
 
 @pytest.mark.slow
-def test_sigterm_saves_and_a_second_run_is_refused(environment, data, tmp_path):
+def test_sigterm_saves_and_a_second_run_is_refused(data, tmp_path):
     settings = {"train__steps": 5000, "train__checkpoint_every": 5000, "train__eval_every": 5000}
     args = [*runs.flags(data, **settings), f"--workdir={tmp_path / 'run'}"]
-    process = start(environment, args)
+    process = start(args)
     wait_for(process, lambda: n_rows(tmp_path / "run") >= 3)
-    second, _ = (other := start(environment, args)).communicate(timeout=WAIT)
+    second, _ = (other := start(args)).communicate(timeout=WAIT)
     assert other.returncode == 1
     assert second.startswith("error: ")
     assert f"process {process.pid}" in second
@@ -106,7 +99,7 @@ def test_sigterm_saves_and_a_second_run_is_refused(environment, data, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("task", ["mrg", "vqa", "caption"])
-def test_embedded_run(environment, tmp_path, task):
+def test_embedded_run(tmp_path, task):
     """A few steps of the default run of each task, from the embedded base and phantoms."""
     small = {
         "train.steps": 4,
@@ -117,9 +110,7 @@ def test_embedded_run(environment, tmp_path, task):
         "eval.batch_size": 8,
     }
     args = [f"--config.{name}={value}" for name, value in small.items()]
-    said = finish(
-        start(environment, [f"--config=configs/{task}.py", *args, f"--workdir={tmp_path}"])
-    )
+    said = finish(start([f"--config=configs/{task}.py", *args, f"--workdir={tmp_path}"]))
     assert "images shuffled" in said
     results = json.loads((tmp_path / "results.json").read_text())
     score = {"mrg": "finding_f1", "vqa": "exact_match", "caption": "rouge_l"}[task]
